@@ -1,0 +1,73 @@
+# Every target that needs Python makes .venv by itself, from requirements.lock. `make` lists the targets.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules
+
+# The Pythons to try, best first. The embedded Redis that pip brings exists for 3.11 and 3.12.
+PYTHON ?= python3.12 python3.11 python3
+# Test processes; `auto` is one for each core.
+JOBS ?= auto
+UV ?= uv
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: help demo demo-short dev test check bench mutants lock clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(STAMP) ## watch the balancer at work on a real trace
+	$(BIN)/balancer demo
+
+demo-short: $(STAMP) ## the same on 200 tasks, figures as JSON
+	$(BIN)/balancer demo --limit 200 --json
+
+dev: $(STAMP) ## a Redis, a balancer and agents to develop against
+	$(BIN)/balancer dev
+
+test: $(STAMP) ## all tests, with at least 90 % of the branches covered
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal --cov --cov-fail-under=90
+
+check: $(STAMP) ## lint, format, types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(STAMP) ## measure; QUICK=1 for a minute's worth
+	$(BIN)/python -m benchmarks $(if $(QUICK),--quick)
+
+mutants: $(STAMP) ## break the code on purpose and see whether a test notices
+	$(BIN)/python tests/mutants/run.py
+
+lock: ## write requirements.lock anew; UPGRADE=1 takes the newest versions
+	@command -v $(UV) > /dev/null || { echo "make lock needs uv: https://docs.astral.sh/uv/" >&2; exit 1; }
+	$(UV) pip compile pyproject.toml --extra dev-server --group dev --universal --generate-hashes \
+		--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
+		$(if $(UPGRADE),--upgrade) --quiet --output-file requirements.lock > /dev/null
+
+clean: ## remove what make made
+	rm -rf $(VENV) build dist .coverage .coverage.* htmlcov .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A Python counts when it runs: a pyenv shim can be on PATH and fail, a Debian python3 can lack venv.
+$(STAMP): requirements.lock pyproject.toml
+	@found=""; \
+	for python in $(PYTHON); do \
+		if "$$python" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2> /dev/null; then \
+			found="$$python"; break; \
+		fi; \
+	done; \
+	if [ -z "$$found" ]; then \
+		echo "No Python 3.11 or newer that works (tried: $(PYTHON))." >&2; \
+		echo "Install one with its venv module, or name yours: make PYTHON=/path/to/python3" >&2; \
+		exit 1; \
+	fi; \
+	$(BIN)/python -m pip --version > /dev/null 2>&1 || "$$found" -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation -e .
+	@touch $@
