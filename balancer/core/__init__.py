@@ -1,0 +1,3 @@
+"""The pure core: models, lanes and classes, planner, strategies, invariants. No Redis, clock,
+environment or logging.
+"""

@@ -1,0 +1,90 @@
+"""Every error the library raises on purpose. `code` is stable and goes into JSON; the text is for
+people.
+"""
+
+from __future__ import annotations
+
+
+class BalancerError(Exception):
+    """Root of all errors of this library."""
+
+    code = "error"
+    hint = ""
+    retryable = False
+
+
+class InvalidInput(BalancerError, ValueError):
+    """A value breaks its rule. The text names the field, the value and the rule; nothing was
+    stored.
+    """
+
+    code = "invalid_input"
+
+
+class NotFound(BalancerError, LookupError):
+    """The named task, agent or role does not exist in this pool."""
+
+    code = "not_found"
+
+
+class Refused(BalancerError):
+    """The pool refused a task by its own state: a parent that is missing, a cost no agent may
+    carry, a bound reached.
+    """
+
+    code = "refused"
+
+
+class Conflict(BalancerError):
+    """The call contradicts what is there: the same task id with another definition, a task that is
+    past cancelling.
+    """
+
+    code = "conflict"
+
+
+class WaitTimeout(BalancerError, TimeoutError):
+    """The task did not end within the time that the caller was willing to wait. It goes on."""
+
+    code = "timeout"
+    retryable = True
+
+
+class Unavailable(BalancerError, ConnectionError):
+    """Redis cannot be reached, or cannot answer now. Whether a write took effect is unknown;
+    sending it again is safe.
+    """
+
+    code = "redis_unavailable"
+    retryable = True
+
+
+class PoolMissing(BalancerError):
+    """There is no such pool in this Redis."""
+
+    code = "pool_missing"
+    hint = "start `balancer serve` (or `balancer dev`), which creates the pool, and check the Redis address"
+
+
+class SafeStop(BalancerError):
+    """This Redis does not hold the pool that was opened: it is empty, restored or another one.
+    Nothing was written.
+    """
+
+    code = "safe_stop"
+    hint = "check the Redis address and its data; restart the process once it is right"
+
+
+class SchemaMismatch(BalancerError):
+    """The pool was written by a newer version of this library. Nothing was written."""
+
+    code = "schema"
+    hint = "upgrade this process"
+
+
+class BadArgument(BalancerError):
+    """A script refused an argument: a fault of the caller's code, not of its data. Nothing was
+    written.
+    """
+
+    code = "bad_argument"

@@ -1,0 +1,207 @@
+"""What must always be true of a pool, as pure functions from facts to sentences. An empty list
+means: nothing is wrong.
+
+The audit reads the facts from Redis; the state-machine test runs the same rules after every step.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+#: Which collections hold a task of a state.
+HOMES = {
+    "blocked": {"blocked"},
+    "pending": {"pending", "lane"},
+    "assigned": {"leases"},
+    "completed": {"completed"},
+    "failed": {"failed"},
+    "dead": {"dead"},
+    "cancelled": {"cancelled"},
+}
+
+
+class Lease(NamedTuple):
+    """One lease record."""
+
+    task: str
+    cost: int
+    attempt: int
+    entry: str
+    granted_us: int
+    boot: str
+
+    @classmethod
+    def read(cls, record: str) -> Lease:
+        """Parse a stored record."""
+        task, cost, attempt, entry, granted_us, boot = record.split(" ")
+        return cls(task, int(cost), int(attempt), entry, int(granted_us), boot)
+
+
+class TaskFacts(NamedTuple):
+    """One task at one instant."""
+
+    id: str
+    fields: dict[str, str]
+    homes: set[str]
+    lease: Lease | None
+    open_parents: int
+
+
+class AgentFacts(NamedTuple):
+    """One agent at one instant."""
+
+    id: str
+    fields: dict[str, str]
+    leases: dict[str, Lease]
+    inbox: list[str]
+    rank: float | None
+    is_alive: bool
+    is_gone: bool
+
+
+class RoleTotals(NamedTuple):
+    """Counters of a role beside what they count."""
+
+    counters: dict[str, int]
+    pending: int
+    free_units: int
+
+
+class Totals(NamedTuple):
+    """The totals of a pool at one instant."""
+
+    last_event: str
+    sizes: dict[str, int]
+    counters: dict[str, int]
+    roles: dict[str, RoleTotals]
+
+
+def task_violations(task: TaskFacts) -> list[str]:
+    """What is wrong with one task."""
+    state = task.fields.get("state")
+    if state is None:
+        return [f"task {task.id}: it is in {sorted(task.homes)} but has no record"]
+    out = []
+    if task.homes != HOMES.get(state, set()):
+        out.append(f"task {task.id}: its state is {state} but it is in {sorted(task.homes)}")
+    if state == "assigned":
+        if task.lease is None:
+            out.append(
+                f"task {task.id}: it is assigned to {task.fields.get('agent')}, which holds no lease for it"
+            )
+        elif (task.lease.task, str(task.lease.attempt)) != (task.id, task.fields.get("attempt")):
+            out.append(
+                f"task {task.id}: its lease is for {task.lease.task} attempt {task.lease.attempt}"
+            )
+    elif task.lease is not None:
+        out.append(f"task {task.id}: its state is {state} but its agent still holds the lease")
+    if (state == "blocked") != (task.open_parents > 0):
+        out.append(f"task {task.id}: its state is {state} with {task.open_parents} open parents")
+    if state == "dead" and task.fields.get("reason") in {"failed", "timeout"}:
+        allowed = int(task.fields["d"].split("|")[1])
+        if int(task.fields.get("failures", 0)) < allowed:
+            out.append(
+                f"task {task.id}: dead after {task.fields.get('failures', 0)} failures of {allowed}"
+            )
+    return out
+
+
+def agent_violations(agent: AgentFacts) -> list[str]:
+    """What is wrong with one agent."""
+    f = agent.fields
+    if not f:
+        return [f"agent {agent.id}: it is listed but has no record"]
+    out = []
+    used, n, most = int(f["used"]), int(f["n"]), int(f["max"])
+    total = sum(lease.cost for lease in agent.leases.values())
+    if (used, n) != (total, len(agent.leases)):
+        out.append(
+            f"agent {agent.id}: counters say {n} leases of {used} units, it holds {len(agent.leases)} of {total}"
+        )
+    if sorted(agent.inbox) != sorted(agent.leases):
+        out.append(
+            f"agent {agent.id}: its inbox holds {len(agent.inbox)} leases"
+            f" that are not its {len(agent.leases)} open ones"
+        )
+    state = f["state"]
+    if (agent.is_alive, agent.is_gone) != (state == "live", state != "live"):
+        out.append(
+            f"agent {agent.id}: state {state}, listed alive={agent.is_alive} gone={agent.is_gone}"
+        )
+    free = state == "live" and f["mode"] == "running" and most > used
+    if free != (agent.rank is not None):
+        out.append(
+            f"agent {agent.id}: {'free but not' if free else 'not free but'} in the free index"
+        )
+    elif (
+        agent.rank is not None
+        and agent.rank != math.floor(1000 * used / most) * 2**42 + int(f["freed_us"]) // 1000
+    ):
+        out.append(f"agent {agent.id}: its place in the free index is stale")
+    return out
+
+
+def total_violations(totals: Totals) -> list[str]:
+    """What is wrong with totals that were read at one instant."""
+    out = []
+    pending = sum(role.pending for role in totals.roles.values())
+    states = ("blocked", "failed", "leases", "completed", "dead", "cancelled")
+    stored = pending + sum(totals.sizes[name] for name in states)
+    accepted = totals.counters.get("accepted", 0)
+    if stored != accepted:
+        out.append(f"pool: {accepted} tasks were accepted, {stored} are in a state")
+    if totals.counters.get("running", 0) != totals.sizes["leases"]:
+        out.append(
+            f"pool: {totals.counters.get('running', 0)} running, {totals.sizes['leases']} leases"
+        )
+    if totals.counters.get("agents", 0) != totals.sizes["alive"]:
+        out.append(
+            f"pool: {totals.counters.get('agents', 0)} agents counted, {totals.sizes['alive']} alive"
+        )
+    for name in (
+        "capacity",
+        "used",
+        "running",
+        "agents",
+        "accepted",
+        "completed",
+        "dead",
+        "cancelled",
+        "reclaimed",
+        "failed_attempts",
+    ):
+        total = sum(role.counters.get(name, 0) for role in totals.roles.values())
+        if total != totals.counters.get(name, 0):
+            out.append(f"pool: {name} is {totals.counters.get(name, 0)}, its roles sum to {total}")
+    for name in ("completed", "dead", "cancelled"):
+        if totals.counters.get(name, 0) != totals.sizes[name]:
+            out.append(
+                f"pool: {name} is {totals.counters.get(name, 0)}, {totals.sizes[name]} tasks are {name}"
+            )
+    return out
+
+
+def sum_violations(totals: Totals, agents: list[AgentFacts]) -> list[str]:
+    """What is wrong with sums over all agents. Only meaningful when nothing moved between the
+    reads.
+    """
+    out = []
+    for role, facts in totals.roles.items():
+        own = [a for a in agents if a.fields.get("role") == role]
+        live = [a for a in own if a.fields["state"] == "live"]
+        free = sum(int(a.fields["max"]) - int(a.fields["used"]) for a in live if a.rank is not None)
+        sums = {
+            "capacity": sum(int(a.fields["max"]) for a in live),
+            "used": sum(int(a.fields["used"]) for a in own),
+            "running": sum(int(a.fields["n"]) for a in own),
+            "agents": len(live),
+        }
+        out += [
+            f"role {role}: {name} is {facts.counters.get(name, 0)}, its agents sum to {value}"
+            for name, value in sums.items()
+            if facts.counters.get(name, 0) != value
+        ]
+        if free != facts.free_units:
+            out.append(f"role {role}: {facts.free_units} units free by class, {free} by agent")
+    return out

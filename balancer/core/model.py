@@ -1,0 +1,174 @@
+"""The nouns: what a producer submits, what an agent says, what the balancer decides. Bounds stand
+on every field.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from balancer.core.names import Name, new_id
+from balancer.core.payload import check_payload
+
+#: Most parents a task may have, and most tasks that may wait for one parent.
+MAX_PARENTS, MAX_CHILDREN = 1_000, 10_000
+#: Largest `max_concurrent` of an agent and largest `cost` of a task, both in units.
+MAX_UNITS = 1_000
+#: Longest run timeout, seconds.
+MAX_RUN_TIMEOUT_S = 30 * 86_400
+
+Units = Annotated[int, Field(strict=True, ge=1, le=MAX_UNITS)]
+
+
+class Priority(StrEnum):
+    """How urgent a task is; each is worth a head start in time (see PoolSettings.head_start_s)."""
+
+    CRITICAL = "critical"
+    HIGH = "high"
+    MEDIUM = "medium"
+    LOW = "low"
+
+
+class TaskState(StrEnum):
+    """Where a task is. It is in exactly one."""
+
+    SCHEDULED = "scheduled"
+    BLOCKED = "blocked"
+    PENDING = "pending"
+    ASSIGNED = "assigned"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    DEAD = "dead"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether a task in this state will never run again."""
+        return self in _FINAL
+
+
+_FINAL = {TaskState.COMPLETED, TaskState.DEAD, TaskState.CANCELLED}
+
+
+class Task(BaseModel):
+    """One unit of work, as a producer submits it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: Name = Field(
+        default_factory=new_id, description="unique in the pool; submitting it again is safe"
+    )
+    role: Name = Field(description="which agents may do it")
+    category: Name = Field(default="general", description="what kind of work it is")
+    priority: Priority = Priority.MEDIUM
+    description: Annotated[str, Field(strict=True, max_length=16_384)] = ""
+    payload: Any = Field(
+        default=None, description="any JSON value, at most 64 KiB with the description"
+    )
+    depends_on: tuple[Name, ...] = Field(
+        default=(), max_length=MAX_PARENTS, description="ids that must complete first"
+    )
+    cost: Units = Field(default=1, description="units of an agent's max_concurrent that it takes")
+    max_failures: Annotated[int, Field(strict=True, ge=1, le=100)] = Field(
+        default=3, description="a task that failed this often is dead"
+    )
+    run_timeout_s: Annotated[float, Field(ge=1, le=MAX_RUN_TIMEOUT_S, allow_inf_nan=False)] = Field(
+        default=86_400, description="a try that runs longer has failed"
+    )
+
+    @field_validator("payload")
+    @classmethod
+    def _payload_is_json(cls, value: Any) -> Any:
+        return check_payload(value)
+
+    @model_validator(mode="after")
+    def _parents_are_others(self) -> Task:
+        if self.depends_on:
+            if self.id in self.depends_on:
+                raise ValueError(f"depends_on: {self.id!r} names the task itself")
+            if len(set(self.depends_on)) != len(self.depends_on):
+                raise ValueError("depends_on: a parent is named twice")
+        return self
+
+
+class Mode(StrEnum):
+    """What an agent says of itself in a heartbeat."""
+
+    RUNNING = "running"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+
+
+class AgentState(StrEnum):
+    """What the pool knows of an agent."""
+
+    LIVE = "live"
+    LOST = "lost"
+    STOPPED = "stopped"
+
+
+class Agent(BaseModel):
+    """One agent as the pool sees it now."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: Name
+    role: Name
+    type: str = Field(
+        default="", description="kind of agent, e.g. build-agent; gives default specializations"
+    )
+    specializations: tuple[str, ...] = ()
+    max_concurrent: int = Field(ge=0, le=MAX_UNITS, description="units it can carry at once")
+    current_tasks: int = Field(ge=0, description="open leases")
+    used: int = Field(ge=0, description="units taken by its open leases")
+    health: float = Field(ge=0, le=1, description="1 fresh heartbeat ... 0.2 past its TTL")
+    state: AgentState
+    mode: Mode
+    boot: str
+    heartbeat_age_s: float = Field(ge=0)
+
+    @property
+    def remaining(self) -> int:
+        """Units free for new work; never negative, though an agent may declare less than it holds."""
+        return max(0, self.max_concurrent - self.used)
+
+    @property
+    def load(self) -> float:
+        """Used units / max_concurrent; 1 when it can carry nothing."""
+        return self.used / self.max_concurrent if self.max_concurrent else 1.0
+
+    @property
+    def activity(self) -> str:
+        """idle, working or stopped."""
+        if self.state is not AgentState.LIVE:
+            return "stopped"
+        return "working" if self.current_tasks else "idle"
+
+
+class Assignment(BaseModel):
+    """A fact: this task is, or was, on this agent, and why."""
+
+    model_config = ConfigDict(frozen=True)
+
+    task_id: Name
+    agent_id: Name
+    attempt: int = Field(ge=1)
+    reason: str
+    scores: dict[str, float] = Field(description="named parts of the score; their sum decided")
+    estimated_duration_s: float = Field(ge=0)
+
+
+class LoadMetrics(BaseModel):
+    """How busy the pool is."""
+
+    model_config = ConfigDict(frozen=True)
+
+    total_agents: int = Field(ge=0, description="known agents, lost and stopped ones included")
+    active_agents: int = Field(ge=0, description="agents whose health is at least 0.5")
+    total_capacity: int = Field(ge=0, description="units of the active agents")
+    used_capacity: int = Field(ge=0, description="units taken")
+    utilization_rate: float = Field(ge=0, description="used / total capacity; 0 without capacity")
+    queued_tasks: int = Field(ge=0, description="pending tasks")
+    oldest_waiting_s: float = Field(ge=0, description="since the oldest pending task became ready")

@@ -1,0 +1,112 @@
+"""What decides in a pool. Stored in Redis when the pool is created; every replica uses what is
+stored there.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from balancer.core.model import MAX_UNITS, Priority, Units
+from balancer.core.names import Name
+
+Share = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
+Seconds = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
+Minutes = Annotated[float, Field(gt=0, le=1_000_000, allow_inf_nan=False)]
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Weights(_Settings):
+    """What each part of `best_match` is worth."""
+
+    health: Share = 1.0
+    specialization: Share = 0.3
+    load: Share = 0.2
+
+
+class RoleSettings(_Settings):
+    """Defaults and bounds of one role."""
+
+    max_concurrent: Units | None = Field(default=None, description="for agents that declare none")
+    specializations: tuple[Name, ...] | None = Field(
+        default=None, description="for agents that declare none"
+    )
+    max_cost: Units | None = Field(
+        default=None, description="a task of a higher cost is refused at submit"
+    )
+
+
+class HeadStart(_Settings):
+    """Seconds by which a priority goes before work that became ready at the same moment."""
+
+    critical: Seconds = 3_600
+    high: Seconds = 600
+    medium: Seconds = 60
+    low: Seconds = 0
+
+    def of(self, priority: Priority) -> float:
+        """Head start of one priority, seconds."""
+        return float(getattr(self, priority.value))
+
+
+class PoolSettings(_Settings):
+    """Fixed when the pool is created."""
+
+    strategy: Literal["best_match", "least_loaded"] = "best_match"
+    weights: Weights = Weights()
+    min_health: Annotated[float, Field(ge=0, le=1)] = Field(
+        default=0.5, description="below it an agent gets no work"
+    )
+    head_start_s: HeadStart = HeadStart()
+    retry_delay_s: Annotated[float, Field(ge=0.001, le=86_400)] = Field(
+        default=5.0, description="between a failure and the next try"
+    )
+    max_losses: Annotated[int, Field(strict=True, ge=1, le=100)] = Field(
+        default=3, description="a task that was lost with its agent this often is dead"
+    )
+    max_concurrent: Units = Field(default=5, description="for agents whose role says nothing")
+    max_cost: Units = Field(default=MAX_UNITS, description="for roles that say nothing")
+    roles: dict[Name, RoleSettings] = Field(default_factory=dict, max_length=256)
+    specializations: dict[Name, tuple[Name, ...]] = Field(
+        default_factory=lambda: {
+            "build-agent": ("feature", "bug", "infrastructure", "migration"),
+            "spec-agent": ("documentation", "technical_debt", "refactoring"),
+            "validation-agent": ("testing", "security", "performance"),
+            "ux-agent": ("ux_design", "improvement"),
+        },
+        max_length=256,
+        description="by agent type, for agents that declare none",
+    )
+    estimate_min: dict[Name, Minutes] = Field(
+        default_factory=lambda: {
+            "feature": 120.0,
+            "bug": 60.0,
+            "improvement": 90.0,
+            "documentation": 30.0,
+            "refactoring": 90.0,
+            "testing": 60.0,
+        },
+        max_length=1_000,
+        description="expected minutes by category",
+    )
+    default_estimate_min: Minutes = 60
+
+    def estimate_s(self, category: str) -> float:
+        """Expected duration of a task of this category, seconds."""
+        return 60.0 * self.estimate_min.get(category, self.default_estimate_min)
+
+    def max_concurrent_of(self, role: str) -> int:
+        """Units of an agent of this role that declares none."""
+        own = self.roles.get(role)
+        return own.max_concurrent if own and own.max_concurrent else self.max_concurrent
+
+    def specializations_of(self, role: str, agent_type: str) -> tuple[str, ...]:
+        """Specializations of an agent that declares none: its role's, else its type's."""
+        own = self.roles.get(role)
+        if own and own.specializations is not None:
+            return own.specializations
+        return self.specializations.get(agent_type, ())

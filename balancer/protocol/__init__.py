@@ -1,0 +1,37 @@
+"""All that an agent shares with the balancer: key names, wire formats, and how to connect. `worker`
+imports only this.
+"""
+
+from balancer.core.model import Mode
+from balancer.core.names import Name, is_name, new_id, new_nonce
+from balancer.protocol.connect import TextRedis, connect
+from balancer.protocol.events import (
+    BadEvent,
+    Completion,
+    Heartbeat,
+    InboxTask,
+    Status,
+    read_completion,
+    read_heartbeat,
+    read_inbox,
+)
+from balancer.protocol.keys import Keys
+
+__all__ = [
+    "BadEvent",
+    "Completion",
+    "Heartbeat",
+    "InboxTask",
+    "Keys",
+    "Mode",
+    "Name",
+    "Status",
+    "TextRedis",
+    "connect",
+    "is_name",
+    "new_id",
+    "new_nonce",
+    "read_completion",
+    "read_heartbeat",
+    "read_inbox",
+]
