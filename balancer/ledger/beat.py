@@ -1,0 +1,75 @@
+"""Applying heartbeats: the typed twin of beat.lua."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import NamedTuple
+
+from balancer.core.lanes import AgentClass, class_definition
+from balancer.ledger.pool import Arg, Pool
+from balancer.ledger.script import Script
+from balancer.protocol.events import Heartbeat
+
+SCRIPT = Script("beat")
+#: Heartbeats a call; and how many of them may be the first of a boot (each of those looks through
+#: its agent's leases).
+CAP, CAP_STARTS = 500, 20
+
+
+class Outcome(StrEnum):
+    """What a heartbeat did."""
+
+    JOINED = "joined"
+    OK = "ok"
+    CHANGED = "changed"
+    NEW_BOOT = "new_boot"
+    STALE = "stale"
+    OTHER_BOOT = "other_boot"
+    TOO_MANY_AGENTS = "too_many_agents"
+    TOO_MANY_ROLES = "too_many_roles"
+    BAD = "bad"
+
+
+class BeatEntry(NamedTuple):
+    """One entry of the heartbeat stream: a heartbeat, or why it is none with what stood there."""
+
+    entry: str
+    beat: Heartbeat | None
+    reason: str = ""
+    raw: str = ""
+
+
+def _args(pool: Pool, item: BeatEntry) -> list[Arg]:
+    beat = item.beat
+    if beat is None:
+        return ["bad", item.entry, item.reason, item.raw, 0, 0, "", "", "", "", "", 0, 0, 0, "", 0]
+    settings = pool.settings
+    max_concurrent = beat.max_concurrent
+    if max_concurrent is None:
+        max_concurrent = settings.max_concurrent_of(beat.role)
+    specializations = beat.specializations
+    if specializations is None:
+        specializations = settings.specializations_of(beat.role, beat.type or "")
+    specializations = tuple(sorted(set(specializations)))
+    class_id, definition = class_definition(AgentClass(beat.role, specializations, max_concurrent))
+    return [
+        "beat", item.entry, beat.agent, beat.boot, beat.seq, int(beat.start), beat.role, beat.type or "",
+        ",".join(specializations), class_id, definition, max_concurrent, beat.interval_ms, beat.ttl_ms,
+        beat.mode.value, *([len(beat.held), *beat.held] if beat.start else [0]),
+    ]  # fmt: skip
+
+
+def beat(pool: Pool, entries: Sequence[BeatEntry], *, caught_up: bool) -> list[Outcome]:
+    """Apply heartbeats in stream order, in one atomic call; what they leave out is filled from the
+    role's and type's defaults.
+
+    Args:
+        pool: the pool.
+        entries: at most CAP, at most CAP_STARTS of them the first of a boot.
+        caught_up: the stream was read to its end: whoever is silent now is silent in truth.
+    """
+    args: list[Arg] = [int(caught_up), pool.settings.max_losses]
+    for item in entries:
+        args += _args(pool, item)
+    return [Outcome(word) for word in pool.run(SCRIPT, args)]

@@ -1,0 +1,39 @@
+"""Cancelling waiting tasks: the typed twin of cancel.lua."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import NamedTuple
+
+from balancer.ledger.pool import Pool
+from balancer.ledger.script import Script
+
+SCRIPT = Script("cancel")
+#: Tasks a call.
+CAP = 200
+
+
+class Outcome(StrEnum):
+    """What became of one task to cancel."""
+
+    CANCELLED = "cancelled"
+    ALREADY = "already"
+    ASSIGNED = "assigned"
+    FINISHED = "finished"
+    UNKNOWN = "unknown"
+
+
+class Cancelled(NamedTuple):
+    """The answer for one task, with the state it was in."""
+
+    outcome: Outcome
+    state: str
+
+
+def cancel(pool: Pool, task_ids: Sequence[str], reason: str = "cancelled") -> list[Cancelled]:
+    """Cancel tasks that no agent holds, in one atomic call. At most CAP."""
+    if not task_ids:
+        return []
+    reply = pool.run(SCRIPT, [reason[:200], *task_ids])
+    return [Cancelled(Outcome(reply[2 * i]), reply[2 * i + 1]) for i in range(len(task_ids))]

@@ -1,0 +1,61 @@
+"""Making proposals true: the typed twin of commit.lua."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import NamedTuple
+
+from balancer.core.planner import Proposal
+from balancer.core.strategies import Scores
+from balancer.ledger.pool import Arg, Pool
+from balancer.ledger.script import Script
+
+SCRIPT = Script("commit")
+#: Proposals a call.
+CAP = 128
+
+
+class Outcome(StrEnum):
+    """What became of one proposal."""
+
+    ASSIGNED = "assigned"
+    ALREADY = "already"
+    NOT_PENDING = "not_pending"
+    NOT_ACCEPTING = "not_accepting"
+    FULL = "full"
+    NO_AGENT = "no_agent"
+
+
+class Committed(NamedTuple):
+    """The answer for one proposal; `attempt` counts the grants of the task so far."""
+
+    outcome: Outcome
+    attempt: int
+
+
+def pack_why(reason: str, scores: Scores) -> str:
+    """Reason and named score parts in one short line, as stored with the task."""
+    return f"{reason}|{','.join(f'{name}={value:.4g}' for name, value in scores.items())}"
+
+
+def read_why(text: str) -> tuple[str, Scores]:
+    """The reverse of pack_why."""
+    reason, _, parts = text.rpartition("|")
+    pairs = (part.partition("=") for part in parts.split(",") if part)
+    return reason, {name: float(value) for name, _, value in pairs}
+
+
+def commit(pool: Pool, proposals: Sequence[Proposal]) -> list[Committed]:
+    """Check each proposal against what is true now and grant those that still hold, in one atomic
+    call.
+
+    A proposal that is sent again answers `already`. At most CAP a call.
+    """
+    if not proposals:
+        return []
+    args: list[Arg] = []
+    for p in proposals:
+        args += (p.task, p.agent, p.nonce, round(p.estimate_s * 1000), pack_why(p.reason, p.scores))
+    reply = pool.run(SCRIPT, args)
+    return [Committed(Outcome(reply[2 * i]), int(reply[2 * i + 1])) for i in range(len(proposals))]

@@ -1,0 +1,86 @@
+-- Before every script: checks the pool, owns the clock, names the keys, gathers counters and events.
+local P = string.sub(KEYS[1], 1, -5)
+local META = redis.call('HMGET', KEYS[1], 'schema', 'min_reader', 'genesis', 'clock', 'clock_us')
+if not META[3] then return redis.error_reply('SAFE_STOP there is no pool at ' .. KEYS[1]) end
+if META[3] ~= ARGV[1] then return redis.error_reply('SAFE_STOP the pool is not the one that was opened') end
+if tonumber(META[2]) > tonumber(ARGV[2]) then
+  return redis.error_reply('SCHEMA the pool needs version ' .. META[2] .. ', this process reads ' .. ARGV[2])
+end
+
+local K = {
+  settings = P .. 'settings', roles = P .. 'roles', lanedef = P .. 'lanedef', laneref = P .. 'laneref',
+  blocked = P .. 'blocked', release = P .. 'release', failed = P .. 'failed', leases = P .. 'leases',
+  completed = P .. 'completed', dead = P .. 'dead', cancelled = P .. 'cancelled', classdef = P .. 'classdef',
+  classn = P .. 'classn', alive = P .. 'alive', gone = P .. 'gone', agent_timers = P .. 'agent_timers',
+  pool = P .. 'pool', heartbeats = P .. 'heartbeats', completions = P .. 'completions', events = P .. 'events',
+  rejected = P .. 'rejected', wake = P .. 'wake',
+}
+local function k_task(id) return P .. 'task:' .. id end
+local function k_body(id) return P .. 'body:' .. id end
+local function k_result(id) return P .. 'result:' .. id end
+local function k_parents(id) return P .. 'parents:' .. id end
+local function k_children(id) return P .. 'children:' .. id end
+local function k_pending(role) return P .. 'pending:' .. role end
+local function k_lane(lid) return P .. 'lane:' .. lid end
+local function k_lanes(role) return P .. 'lanes:' .. role end
+local function k_agent(id) return P .. 'agent:' .. id end
+local function k_held(id) return P .. 'held:' .. id end
+local function k_inbox(id) return P .. 'inbox:' .. id end
+local function k_free(cid) return P .. 'free:' .. cid end
+local function k_fc(role) return P .. 'fc:' .. role end
+local function k_role(role) return P .. 'role:' .. role end
+
+-- Refuses an argument. Only called before the first write.
+local function bad(text) error('BAD_ARG ' .. text, 0) end
+
+-- Plain digits within bounds: "nan", "1e3" and "0x10" are not numbers here.
+local function int(text, low, high, name)
+  local n = string.match(text or '', '^%-?%d+$') and tonumber(text)
+  if not n or n < low or n > high then bad(name .. ': ' .. tostring(text) .. ' is not a whole number from ' .. low .. ' to ' .. high) end
+  return n
+end
+
+-- Numbers that leave as text are formatted: concatenation would keep 14 digits only.
+local function str(n) return string.format('%.0f', n) end
+
+local now_us
+if META[4] == 'virtual' then
+  now_us = int(ARGV[3], 0, 9007199254740991, 'now_us')
+elseif ARGV[3] ~= '' then
+  bad('now_us: only a virtual pool takes its time from the caller')
+else
+  local t = redis.call('TIME')
+  now_us = t[1] * 1000000 + t[2]
+end
+local now_ms = math.floor(now_us / 1000)
+
+-- The pool clock never repeats, so a bulk keeps its order.
+local clock_us = tonumber(META[5])
+local function tick_us()
+  clock_us = math.max(now_us, clock_us + 1)
+  return clock_us
+end
+
+local COUNTS = {}
+local function count(role, field, delta)
+  local key = k_role(role)
+  COUNTS[key] = COUNTS[key] or {}
+  COUNTS[key][field] = (COUNTS[key][field] or 0) + delta
+  COUNTS[K.pool] = COUNTS[K.pool] or {}
+  COUNTS[K.pool][field] = (COUNTS[K.pool][field] or 0) + delta
+end
+
+local function event(name, task, agent, detail)
+  redis.call('XADD', K.events, 'MAXLEN', '~', '100000', '*', 'e', name, 'task', task, 'agent', agent, 'detail', detail)
+end
+
+local WAKE = false
+local function save_common()
+  for key, fields in pairs(COUNTS) do
+    for field, delta in pairs(fields) do
+      if delta ~= 0 then redis.call('HINCRBY', key, field, str(delta)) end
+    end
+  end
+  if clock_us > tonumber(META[5]) then redis.call('HSET', KEYS[1], 'clock_us', str(clock_us)) end
+  if WAKE and redis.call('EXISTS', K.wake) == 0 then redis.call('RPUSH', K.wake, '1') end
+end

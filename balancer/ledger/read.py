@@ -1,0 +1,227 @@
+"""Plain reads for producers and people: no script, no decision, every list bounded."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from balancer.core.health import health
+from balancer.core.model import Agent, Assignment, LoadMetrics, TaskState
+from balancer.ledger.commit import read_why
+from balancer.ledger.pool import Pool
+from balancer.protocol.connect import TextRedis
+
+#: Largest page of any list.
+MOST = 1_000
+
+
+class TaskStatus(BaseModel):
+    """One task as the pool knows it now. Times are seconds since 1970, by Redis' clock."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: str
+    state: TaskState
+    role: str
+    category: str
+    priority: str
+    cost: int
+    attempt: int
+    failures: int
+    losses: int
+    max_failures: int
+    agent: str | None
+    reason: str
+    accepted_at: float
+    ready_at: float
+    granted_at: float | None
+    freed_at: float | None
+    ended_at: float | None
+    assignment: Assignment | None
+    body: dict[str, Any]
+    result: dict[str, Any]
+
+
+class RoleQueue(BaseModel):
+    """One role's queue and capacity."""
+
+    model_config = ConfigDict(frozen=True)
+
+    role: str
+    pending: int
+    oldest_waiting_s: float
+    agents: int
+    capacity: int
+    used: int
+    completed: int
+    dead: int
+
+
+def now_s(pool: Pool) -> float:
+    """The pool's time: Redis', or the virtual clock's."""
+    if pool.clock:
+        return pool.clock() / 1e6
+    seconds, micros = pool.client.time()
+    return float(seconds) + float(micros) / 1e6
+
+
+def task_statuses(pool: Pool, task_ids: Sequence[str]) -> list[TaskStatus | None]:
+    """The tasks of these ids, None for unknown ones, in one round trip."""
+    keys = pool.keys
+    pipe = pool.client.pipeline(transaction=False)
+    for task_id in task_ids:
+        pipe.hgetall(keys.task(task_id))
+        pipe.get(keys.body(task_id))
+        pipe.get(keys.result(task_id))
+    replies = pipe.execute()
+    return [_status(id_, *replies[3 * i : 3 * i + 3]) for i, id_ in enumerate(task_ids)]
+
+
+def _status(
+    task_id: str, fields: dict[str, str], body: str | None, result: str | None
+) -> TaskStatus | None:
+    if not fields:
+        return None
+    priority, max_failures, *_ = fields["d"].split("|")
+    assignment = None
+    if "nonce" in fields:
+        reason, scores = read_why(fields["why"])
+        assignment = Assignment(
+            task_id=task_id,
+            agent_id=fields["agent"],
+            attempt=int(fields["attempt"]),
+            reason=reason,
+            scores=scores,
+            estimated_duration_s=int(fields["est_ms"]) / 1000,
+        )
+
+    def at(name: str) -> float | None:
+        return int(fields[name]) / 1e6 if name in fields else None
+
+    return TaskStatus(
+        id=task_id,
+        state=TaskState(fields["state"]),
+        role=fields["role"],
+        category=fields["category"],
+        priority=priority,
+        cost=int(fields["cost"]),
+        attempt=int(fields.get("attempt", 0)),
+        failures=int(fields.get("failures", 0)),
+        losses=int(fields.get("losses", 0)),
+        max_failures=int(max_failures),
+        agent=fields.get("agent"),
+        reason=fields.get("reason", ""),
+        accepted_at=int(fields["accepted_us"]) / 1e6,
+        ready_at=int(fields["ready_us"]) / 1e6,
+        granted_at=at("granted_us"),
+        freed_at=at("freed_us"),
+        ended_at=at("ended_us"),
+        assignment=assignment,
+        body=json.loads(body) if body else {},
+        result=json.loads(result) if result else {},
+    )
+
+
+def task_ids(pool: Pool, state: TaskState, role: str | None = None, limit: int = 50) -> list[str]:
+    """Ids of tasks in a state, oldest first, at most `limit`. A role narrows pending tasks only."""
+    keys, limit = pool.keys, min(limit, MOST)
+    if state is TaskState.PENDING:
+        names = [role] if role else sorted(pool.client.smembers(keys.roles))
+        found: list[tuple[float, str]] = []
+        for name in names:
+            rows = pool.client.zrange(keys.pending(name), 0, limit - 1, withscores=True)
+            found += [(float(score), id_) for id_, score in rows]
+        return [id_ for _, id_ in sorted(found)[:limit]]
+    key = {TaskState.ASSIGNED: keys.leases}.get(state, f"{keys.prefix}{state.value}")
+    return list(pool.client.zrange(key, 0, limit - 1))
+
+
+def agents(pool: Pool, limit: int = MOST) -> list[Agent]:
+    """Known agents, live ones first, at most `limit`."""
+    keys, limit = pool.keys, min(limit, MOST)
+    ids = pool.client.zrange(keys.alive, 0, limit - 1)
+    if len(ids) < limit:
+        ids = [*ids, *pool.client.zrange(keys.gone, 0, limit - len(ids) - 1)]
+    return [agent for agent in agents_by_id(pool, ids) if agent is not None]
+
+
+def agents_by_id(pool: Pool, ids: Sequence[str]) -> list[Agent | None]:
+    """The agents of these ids, None for unknown ones, in one round trip."""
+    pipe = pool.client.pipeline(transaction=False)
+    for agent_id in ids:
+        pipe.hgetall(pool.keys.agent(agent_id))
+    now_ms = now_s(pool) * 1000
+    return [_agent(id_, fields, now_ms) for id_, fields in zip(ids, pipe.execute(), strict=True)]
+
+
+def _agent(agent_id: str, fields: dict[str, str], now_ms: float) -> Agent | None:
+    if not fields:
+        return None
+    age_ms = max(0.0, now_ms - int(fields["beat_ms"]))
+    live = fields["state"] == "live"
+    return Agent.model_validate(
+        {
+            "id": agent_id,
+            "role": fields["role"],
+            "type": fields["type"],
+            "specializations": tuple(part for part in fields["specs"].split(",") if part),
+            "max_concurrent": int(fields["max"]),
+            "current_tasks": int(fields["n"]),
+            "used": int(fields["used"]),
+            "health": health(age_ms, int(fields["interval_ms"]), int(fields["ttl_ms"]))
+            if live
+            else 0.2,
+            "state": fields["state"],
+            "mode": fields["mode"],
+            "boot": fields["boot"],
+            "heartbeat_age_s": age_ms / 1000,
+        }
+    )
+
+
+def queues(pool: Pool) -> list[RoleQueue]:
+    """Every role's depth, age and capacity. Depth and age come from the pending sets themselves."""
+    keys, now = pool.keys, now_s(pool)
+    roles = sorted(pool.client.smembers(keys.roles))
+    pipe = pool.client.pipeline(transaction=False)
+    for role in roles:
+        pipe.zcard(keys.pending(role))
+        pipe.zrange(keys.pending(role), 0, 0, withscores=True)
+        pipe.hgetall(keys.role(role))
+    replies = pipe.execute()
+    out = []
+    for i, role in enumerate(roles):
+        pending, head, counters = replies[3 * i : 3 * i + 3]
+        numbers = {
+            name: int(counters.get(name, 0))
+            for name in ("agents", "capacity", "used", "completed", "dead")
+        }
+        oldest = max(0.0, now - float(head[0][1]) / 1e6) if head else 0.0
+        out.append(RoleQueue(role=role, pending=pending, oldest_waiting_s=oldest, **numbers))
+    return out
+
+
+def load_metrics(pool: Pool) -> LoadMetrics:
+    """How busy the pool is, from the counters. An agent is active until its TTL has passed and it
+    was found lost.
+    """
+    rows = queues(pool)
+    total_agents = pool.client.zcard(pool.keys.alive) + pool.client.zcard(pool.keys.gone)
+    capacity, used = sum(row.capacity for row in rows), sum(row.used for row in rows)
+    return LoadMetrics(
+        total_agents=total_agents,
+        active_agents=sum(row.agents for row in rows),
+        total_capacity=capacity,
+        used_capacity=used,
+        utilization_rate=used / capacity if capacity else 0.0,
+        queued_tasks=sum(row.pending for row in rows),
+        oldest_waiting_s=max((row.oldest_waiting_s for row in rows), default=0.0),
+    )
+
+
+def counters(client: TextRedis, key: str) -> dict[str, int]:
+    """A counter hash of the pool or a role."""
+    return {name: int(value) for name, value in client.hgetall(key).items()}

@@ -1,0 +1,70 @@
+-- reclaim: judges one agent's silence and takes back what it can no longer answer for.
+-- KEYS 1 meta
+-- ARGV 1-3 genesis, schema, now_us | 4 agent | 5 max_losses
+-- Returns {verdict, requeued, dead, more (0, 1)}
+-- Outcomes lost, gone, rebooted, alive, in_grace, unknown
+-- Keeps   silence is judged only against heartbeats that were applied; reclaimed work keeps its place
+-- Uses    agent, task
+local id, max_losses = ARGV[4], int(ARGV[5], 1, 100, 'max_losses')
+local a = load_agent(id)
+if not a then
+  redis.call('ZREM', K.agent_timers, id)
+  return { 'unknown', 0, 0, 0 }
+end
+local function look_again(at_ms) redis.call('ZADD', K.agent_timers, str(at_ms), id) end
+
+local verdict = 'gone'
+if a.state == 'live' then
+  local meta = redis.call('HMGET', KEYS[1], 'hb_mark_ms', 'grace_until_ms')
+  local silence = math.min(tonumber(meta[1]), now_ms) - math.min(a.beat_ms, now_ms)
+  verdict = 'rebooted'
+  if silence > a.ttl_ms then
+    if now_ms < tonumber(meta[2]) then
+      look_again(tonumber(meta[2]))
+      return { 'in_grace', 0, 0, 0 }
+    end
+    verdict = 'lost'
+    redis.call('ZREM', K.alive, id)
+    redis.call('ZADD', K.gone, str(now_ms), id)
+    a.state = 'lost'
+    redis.call('HSET', k_agent(id), 'state', 'lost')
+    class_members(a.class, -1)
+    event('agent_lost', '', id, str(silence))
+  end
+end
+
+local held, requeued, dead, left = redis.call('HGETALL', k_held(id)), 0, 0, 0
+for i = 1, #held, 2 do
+  local nonce, task_id, boot = held[i], string.match(held[i + 1], '^(%S+) .* (%S+)$')
+  if verdict ~= 'rebooted' or boot ~= a.boot then
+    if requeued + dead == 200 then
+      left = 1
+      break
+    end
+    local t = load_task(task_id)
+    close_lease(t, a, 'revoked')
+    redis.call('HSET', k_task(task_id), 'losses', t.losses + 1)
+    count(t.role, 'reclaimed', 1)
+    if t.losses + 1 >= max_losses then
+      finish(t, 'dead', 'lost', '0')
+      dead = dead + 1
+    else
+      redis.call('HSET', k_task(task_id), 'state', 'pending')
+      place(t)
+      requeued = requeued + 1
+    end
+    event('reclaimed', task_id, id, nonce)
+  end
+end
+if verdict == 'rebooted' and requeued + dead == 0 then verdict = 'alive' end
+if left == 1 then
+  look_again(now_ms)
+elseif a.state == 'live' then
+  look_again(math.max(a.beat_ms + a.ttl_ms, now_ms) + 1)
+else
+  redis.call('ZREM', K.agent_timers, id)
+end
+save_tasks()
+save_agents()
+save_common()
+return { verdict, requeued, dead, left }

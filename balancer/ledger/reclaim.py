@@ -1,0 +1,43 @@
+"""Judging silence and taking work back: the typed twin of reclaim.lua."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import NamedTuple
+
+from balancer.ledger.pool import Pool
+from balancer.ledger.script import Script
+
+SCRIPT = Script("reclaim")
+
+
+class Outcome(StrEnum):
+    """What was found about an agent."""
+
+    LOST = "lost"
+    GONE = "gone"
+    REBOOTED = "rebooted"
+    ALIVE = "alive"
+    IN_GRACE = "in_grace"
+    UNKNOWN = "unknown"
+
+
+class Reclaimed(NamedTuple):
+    """The verdict, how many tasks went back into the queue, how many had been lost too often, and
+    whether leases are left.
+    """
+
+    outcome: Outcome
+    requeued: int
+    dead: int
+    more: bool
+
+
+def reclaim(pool: Pool, agent_id: str) -> Reclaimed:
+    """Take back what an agent can no longer answer for: all when it is lost or stopped, an earlier
+    boot's leases otherwise.
+
+    Safe to call at any time: the script judges for itself. At most 200 leases a call.
+    """
+    outcome, requeued, dead, more = pool.run(SCRIPT, [agent_id, pool.settings.max_losses])
+    return Reclaimed(Outcome(outcome), int(requeued), int(dead), bool(more))

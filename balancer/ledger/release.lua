@@ -1,0 +1,43 @@
+-- release: children of finished parents learn it; a failure goes down the graph level by level.
+-- KEYS 1 meta
+-- ARGV 1-3 genesis, schema, now_us
+-- Returns {ready, dead, more (0, 1)}
+-- Outcomes ready, still_blocked, dead
+-- Keeps   a child is told once per parent: only the removal of that parent from its set counts
+-- Uses    task
+local budget, ready, dead = 200, 0, 0
+
+local function tell(child, parent, parent_state)
+  redis.call('ZREM', k_children(parent), child)
+  if redis.call('SREM', k_parents(child), parent) == 0 then return end
+  local t = load_task(child)
+  if parent_state ~= 'completed' then
+    redis.call('ZREM', K.blocked, child)
+    redis.call('DEL', k_parents(child))
+    finish(t, 'dead', 'parent_failed', '0')
+    event('dead', child, '', 'parent_failed')
+    dead = dead + 1
+  elseif redis.call('EXISTS', k_parents(child)) == 0 then
+    redis.call('ZREM', K.blocked, child)
+    place_now(t)
+    event('ready', child, '', parent)
+    ready = ready + 1
+  end
+end
+
+while budget > 0 do
+  local parent = redis.call('ZRANGE', K.release, 0, 0)[1]
+  if not parent then break end
+  local children = redis.call('ZRANGE', k_children(parent), 0, budget - 1)
+  if #children == 0 then
+    redis.call('ZREM', K.release, parent)
+    budget = budget - 1
+  else
+    local state = redis.call('HGET', k_task(parent), 'state')
+    for _, child in ipairs(children) do tell(child, parent, state) end
+    budget = budget - #children
+  end
+end
+save_tasks()
+save_common()
+return { ready, dead, redis.call('EXISTS', K.release) }

@@ -1,0 +1,57 @@
+-- settle: completions take effect, each at most once, and are acknowledged and deleted in the same call.
+-- KEYS 1 meta
+-- ARGV 1-3 genesis, schema, now_us | 4 retry_delay_us | per entry: id, kind (event, bad), then
+--      event: agent, task, attempt, nonce, status, result, took_ms | bad: reason, raw fields, '', '', '', '', ''
+-- Returns per entry: outcome
+-- Outcomes ok, retry, dead, duplicate, stale, unknown, bad
+-- Keeps   a unit is freed once, by the removal of its own lease; acknowledged only together with its effect
+-- Uses    agent, task
+local retry_delay_us = int(ARGV[4], 0, 86400000000, 'retry_delay_us')
+local ENTRIES = (#ARGV - 4) / 9
+if ENTRIES < 1 or ENTRIES > 100 or ENTRIES % 1 ~= 0 then bad('entries: from 1 to 100, nine arguments each') end
+local ids, reply = {}, {}
+
+local function judge(t, agent_id, attempt, nonce)
+  if not t then return 'unknown' end
+  if t.nonce ~= nonce or t.agent ~= agent_id or tostring(t.attempt) ~= attempt then return 'stale' end
+  if t.state == 'assigned' and t.close == '' then return 'ok' end
+  if t.close == 'completed' or t.close == 'failed' then return 'duplicate' end
+  return 'stale'
+end
+
+local function apply(t, status, result, took_ms)
+  if not close_lease(t, load_agent(t.agent), status) then return 'stale' end
+  if result ~= '' then redis.call('SET', k_result(t.id), result) end
+  if status == 'failed' then return fail_try(t, 'failed', retry_delay_us) end
+  finish(t, 'completed', '', took_ms)
+  return 'ok'
+end
+
+for i = 5, #ARGV, 9 do
+  local entry, kind, outcome = ARGV[i], ARGV[i + 1], 'bad'
+  if kind == 'bad' then
+    -- The removal goes first: after it the rest runs even when Redis is out of memory.
+    redis.call('XACK', K.completions, 'balancer', entry)
+    redis.call('XADD', K.rejected, 'MAXLEN', '~', '10000', '*', 'stream', 'completions', 'entry', entry, 'reason', ARGV[i + 2], 'raw', ARGV[i + 3])
+  else
+    local t = load_task(ARGV[i + 3])
+    outcome = judge(t, ARGV[i + 2], ARGV[i + 4], ARGV[i + 5])
+    if outcome == 'ok' then outcome = apply(t, ARGV[i + 6], ARGV[i + 7], ARGV[i + 8]) end
+    if outcome == 'ok' or outcome == 'retry' or outcome == 'dead' then
+      event(outcome == 'ok' and 'completed' or 'failed', t.id, t.agent, outcome)
+    end
+  end
+  ids[#ids + 1] = entry
+  reply[#reply + 1] = outcome
+end
+redis.call('XACK', K.completions, 'balancer', unpack(ids))
+redis.call('XDEL', K.completions, unpack(ids))
+for _, outcome in ipairs(reply) do
+  if outcome == 'stale' or outcome == 'duplicate' or outcome == 'unknown' or outcome == 'bad' then
+    redis.call('HINCRBY', K.pool, 'completions_' .. outcome, 1)
+  end
+end
+save_tasks()
+save_agents()
+save_common()
+return reply

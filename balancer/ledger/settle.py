@@ -1,0 +1,77 @@
+"""Settling completions: the typed twin of settle.lua."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import NamedTuple
+
+from balancer.ledger.pool import Arg, Pool
+from balancer.ledger.script import Script
+from balancer.protocol.events import MAX_RESULT_BYTES, Completion
+
+SCRIPT = Script("settle")
+#: Completions a call.
+CAP = 100
+
+
+class Outcome(StrEnum):
+    """What a completion did."""
+
+    OK = "ok"
+    RETRY = "retry"
+    DEAD = "dead"
+    DUPLICATE = "duplicate"
+    STALE = "stale"
+    UNKNOWN = "unknown"
+    BAD = "bad"
+
+
+class CompletionEntry(NamedTuple):
+    """One entry of the completion stream: a completion, or why it is none with what stood there."""
+
+    entry: str
+    completion: Completion | None
+    reason: str = ""
+    raw: str = ""
+
+
+def stored_result(completion: Completion) -> str:
+    """What is kept of a try: JSON with `result` or `error`; "" for nothing. Oversized or broken
+    results are marked, not kept.
+    """
+    out: dict[str, object] = {}
+    if completion.error:
+        out["error"] = completion.error.encode()[: MAX_RESULT_BYTES // 2].decode(errors="ignore")
+    if completion.result:
+        if len(completion.result.encode()) > MAX_RESULT_BYTES:
+            out["dropped"] = "too_large"
+        else:
+            try:
+                out["result"] = json.loads(completion.result, parse_constant=_refuse)
+            except (ValueError, RecursionError):
+                out["dropped"] = "not_json"
+    return json.dumps(out, ensure_ascii=False, separators=(",", ":")) if out else ""
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")
+
+
+def settle(pool: Pool, entries: Sequence[CompletionEntry]) -> list[Outcome]:
+    """Let completions take effect, each at most once; acknowledge and delete their entries in the
+    same call. At most CAP.
+    """
+    if not entries:
+        return []
+    args: list[Arg] = [round(pool.settings.retry_delay_s * 1_000_000)]
+    for entry, done, reason, raw in entries:
+        if done is None:
+            args += (entry, "bad", reason, raw, "", "", "", "", "")
+        else:
+            args += (
+                entry, "event", done.agent, done.task, done.attempt, done.lease, done.status.value,
+                stored_result(done), done.duration_ms,
+            )  # fmt: skip
+    return [Outcome(word) for word in pool.run(SCRIPT, args)]

@@ -1,0 +1,114 @@
+"""Submitting tasks: the typed twin of submit.lua."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import NamedTuple
+
+from balancer.core.lanes import Lane, lane_definition
+from balancer.core.model import Task
+from balancer.core.payload import encode_body
+from balancer.core.settings import PoolSettings
+from balancer.ledger.pool import Arg, Pool
+from balancer.ledger.script import Script
+
+SCRIPT = Script("submit")
+#: Tasks a call, and bytes of bodies a call: a larger submission is several calls in one round trip.
+CAP, CAP_BYTES = 200, 1_000_000
+
+
+class Outcome(StrEnum):
+    """What became of one submitted task."""
+
+    ACCEPTED = "accepted"
+    BLOCKED = "blocked"
+    DUPLICATE = "duplicate"
+    CONFLICT = "conflict"
+    UNKNOWN_PARENT = "unknown_parent"
+    DEAD_PARENT = "dead_parent"
+    COST_OVER_MAX = "cost_over_max"
+    TOO_MANY_LANES = "too_many_lanes"
+    TOO_MANY_ROLES = "too_many_roles"
+    TOO_MANY_CHILDREN = "too_many_children"
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether the pool knows the task now, whatever its state."""
+        return self in _STORED
+
+
+_STORED = {Outcome.ACCEPTED, Outcome.BLOCKED, Outcome.DUPLICATE, Outcome.DEAD_PARENT}
+
+
+class Submitted(NamedTuple):
+    """The answer for one task. `detail`: the existing state, the parent, or the bound that refused
+    it.
+    """
+
+    task_id: str
+    outcome: Outcome
+    detail: str
+
+
+class _Packed(NamedTuple):
+    task: Task
+    lane: Lane
+    facts: str
+    body: str
+
+
+def _pack(task: Task, settings: PoolSettings) -> _Packed:
+    body = encode_body(task.description, task.payload)
+    lane = Lane(task.role, task.category, task.cost)
+    delay_us = -round(settings.head_start_s.of(task.priority) * 1_000_000)
+    facts = (
+        f"{task.priority.value}|{task.max_failures}|{round(task.run_timeout_s * 1000)}|{delay_us}"
+    )
+    identity = f"{lane_definition(lane)[0]}|{facts}|{' '.join(task.depends_on)}|{body}"
+    digest = hashlib.sha256(identity.encode()).hexdigest()[:16]
+    return _Packed(task, lane, f"{facts}|{digest}", body)
+
+
+def _call(packed: Sequence[_Packed]) -> list[Arg]:
+    lanes: dict[Lane, int] = {}
+    tasks: list[Arg] = []
+    for task, lane, facts, body in packed:
+        number = lanes.setdefault(lane, len(lanes) + 1)
+        tasks += (task.id, number, facts, body, len(task.depends_on), *task.depends_on)
+    args: list[Arg] = [len(lanes)]
+    for lane in lanes:
+        lane_id, definition = lane_definition(lane)
+        args += (lane_id, lane.role, lane.category, lane.cost, definition)
+    return args + tasks
+
+
+def _chunks(packed: Sequence[_Packed]) -> list[Sequence[_Packed]]:
+    chunks, start, size = [], 0, 0
+    for i, item in enumerate(packed):
+        weight = len(item.body) + 80 * len(item.task.depends_on)
+        if i - start == CAP or (i > start and size + weight > CAP_BYTES):
+            chunks.append(packed[start:i])
+            start, size = i, 0
+        size += weight
+    chunks.append(packed[start:])
+    return chunks
+
+
+def submit(pool: Pool, tasks: Sequence[Task]) -> list[Submitted]:
+    """Submit tasks, in this order, in one round trip. Up to 200 go in one atomic call; more are
+    several calls.
+
+    Raises:
+        ValueError: a body is too large; nothing was sent.
+    """
+    if not tasks:
+        return []
+    packed = [_pack(task, pool.settings) for task in tasks]
+    calls = [_call(chunk) for chunk in _chunks(packed)]
+    replies = [pool.run(SCRIPT, calls[0])] if len(calls) == 1 else pool.run_many(SCRIPT, calls)
+    flat = [word for reply in replies for word in reply]
+    return [
+        Submitted(task.id, Outcome(flat[2 * i]), flat[2 * i + 1]) for i, task in enumerate(tasks)
+    ]

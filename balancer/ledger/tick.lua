@@ -1,0 +1,31 @@
+-- tick: notices a stopped or jumping clock, trims heartbeats, says what time alone has made due.
+-- KEYS 1 meta
+-- ARGV 1-3 genesis, schema, now_us | 4 grace_ms after a gap | 5 gap_ms that counts as one | 6 keep_ms of heartbeats
+-- Returns {grace (0, 1), tries due (0, 1), leases due (0, 1), parents to release (0, 1), {agents to look at}}
+-- Outcomes -
+-- Keeps   nobody is judged by a clock that jumped: no verdict until the grace has passed
+local grace_ms, gap_ms, keep_ms = int(ARGV[4], 0, 604800000, 'grace_ms'), int(ARGV[5], 0, 9007199254740991, 'gap_ms'), int(ARGV[6], 1000, 604800000, 'keep_ms')
+local meta = redis.call('HMGET', KEYS[1], 'last_tick_ms', 'grace_until_ms')
+local last_ms, grace_until_ms = tonumber(meta[1]), tonumber(meta[2])
+local gap = now_ms - last_ms
+
+-- After a jump backwards, heartbeats lie in the future: they count as just now.
+local ahead = redis.call('ZRANGEBYSCORE', K.alive, str(now_ms + 2000), '+inf', 'LIMIT', 0, 200)
+for _, id in ipairs(ahead) do
+  redis.call('ZADD', K.alive, str(now_ms), id)
+  redis.call('ZADD', K.agent_timers, str(now_ms), id)
+  redis.call('HSET', k_agent(id), 'beat_ms', str(now_ms))
+end
+redis.call('XTRIM', K.heartbeats, 'MINID', '~', str(math.max(0, now_ms - keep_ms)))
+if last_ms > 0 and (gap > gap_ms or gap < -2000) then
+  grace_until_ms = now_ms + math.max(grace_ms, math.min(math.abs(gap), 300000))
+elseif grace_until_ms - now_ms > 300000 + grace_ms then
+  grace_until_ms = now_ms + grace_ms
+end
+redis.call('HSET', KEYS[1], 'last_tick_ms', str(now_ms), 'grace_until_ms', str(grace_until_ms))
+
+local function due(key, upto) return #redis.call('ZRANGEBYSCORE', key, '-inf', upto, 'LIMIT', 0, 1) end
+return {
+  now_ms < grace_until_ms and 1 or 0, due(K.failed, str(now_us)), due(K.leases, str(now_us)), redis.call('EXISTS', K.release),
+  redis.call('ZRANGEBYSCORE', K.agent_timers, '-inf', str(now_ms), 'LIMIT', 0, 200),
+}
