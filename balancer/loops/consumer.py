@@ -1,0 +1,172 @@
+"""What agents say takes effect: heartbeats and completions, from the streams into the ledger.
+
+Both streams have one consumer group. Heartbeats are read without acknowledgement: a lost one is
+made up for by the next. Completions are acknowledged by the script that applies them, so one that
+was read but not applied is found again: by the same consumer name after a restart, or by another
+once it has lain idle.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Sequence
+
+import structlog
+
+from balancer.ledger import beat as beating
+from balancer.ledger import settle as settling
+from balancer.ledger.beat import BeatEntry
+from balancer.ledger.pool import Pool
+from balancer.ledger.reclaim import reclaim
+from balancer.ledger.release import release
+from balancer.ledger.settle import CompletionEntry
+from balancer.loops.loop import Loop
+from balancer.loops.stream import RAW, Fields, Reader, bisected
+from balancer.protocol.connect import TextRedis
+from balancer.protocol.events import BadEvent, read_completion, read_heartbeat
+
+log = structlog.get_logger("balancer")
+
+#: Longest blocking read, seconds. Also how late an idle pool's silence is known to be silence.
+BLOCK_S = 0.5
+#: An unacknowledged completion that lay this long belongs to a dead consumer, milliseconds: far
+#: above the time of a batch.
+CLAIM_IDLE_MS, CLAIM_EVERY_S = 5_000, 1.0
+
+
+class HeartbeatConsumer(Loop):
+    """Applies heartbeats. `consumer` is its name in the group, stable over restarts."""
+
+    name = "heartbeats"
+
+    def __init__(
+        self, pool: Pool, reading: TextRedis, consumer: str, block_s: float = BLOCK_S
+    ) -> None:
+        super().__init__()
+        self._pool, self._block_ms = pool, max(1, round(block_s * 1000))
+        self._reader = Reader(reading, pool.keys.heartbeats, consumer, beating.CAP, noack=True)
+        self._unapplied: list[BeatEntry] = []
+        self._read_all = True
+
+    def wait(self, stop: threading.Event) -> None:
+        """Nothing to wait for: the read itself blocks."""
+
+    def step(self) -> list[beating.Outcome]:
+        """Read what is there (waiting for it at most block_s), apply it, take back what a restarted
+        agent does not resume.
+        """
+        if not self._unapplied:
+            rows = self._reader.new(self._block_ms)
+            self._read_all = len(rows) < beating.CAP
+            self._unapplied = newest_only([_heartbeat(entry, fields) for entry, fields in rows])
+        batch = _first_starts(self._unapplied)
+        caught_up = self._read_all and len(batch) == len(self._unapplied)
+        outcomes = bisected(
+            batch,
+            lambda part: beating.beat(self._pool, part, caught_up=caught_up),
+            lambda item, why: item._replace(beat=None, reason=why, raw=item.entry),
+        )
+        if not batch:
+            beating.beat(self._pool, [], caught_up=True)
+        self._unapplied = self._unapplied[len(batch) :]
+        for item, outcome in zip(batch, outcomes, strict=True):
+            self._after(item, outcome)
+        return outcomes
+
+    def _after(self, item: BeatEntry, outcome: beating.Outcome) -> None:
+        if item.beat and outcome is beating.Outcome.NEW_BOOT:
+            while reclaim(self._pool, item.beat.agent).more:
+                pass
+        if outcome not in (beating.Outcome.OK, beating.Outcome.STALE):
+            agent_id = item.beat.agent if item.beat else None
+            log.info(
+                "heartbeat_applied", agent_id=agent_id, outcome=outcome.value, reason=item.reason
+            )
+
+
+class CompletionConsumer(Loop):
+    """Settles completions. `consumer` is its name in the group, stable over restarts."""
+
+    name = "completions"
+
+    def __init__(
+        self, pool: Pool, reading: TextRedis, consumer: str, block_s: float = BLOCK_S
+    ) -> None:
+        super().__init__()
+        self._pool, self._block_ms = pool, max(1, round(block_s * 1000))
+        self._reader = Reader(reading, pool.keys.completions, consumer, settling.CAP)
+        self._own_first, self._claimed_at = True, 0.0
+
+    def wait(self, stop: threading.Event) -> None:
+        """Nothing to wait for: the read itself blocks."""
+
+    def step(self) -> list[settling.Outcome]:
+        """Settle one batch: what this consumer read before and never settled, then what a dead one
+        left, then what is new.
+        """
+        rows = self._left_over() or self._reader.new(self._block_ms)
+        if not rows:
+            return []
+        outcomes = bisected(
+            [_completion(entry, fields) for entry, fields in rows],
+            lambda part: settling.settle(self._pool, part),
+            lambda item, why: item._replace(completion=None, reason=why, raw=item.entry),
+        )
+        while release(self._pool).more:
+            pass
+        return outcomes
+
+    def _left_over(self) -> list[tuple[str, Fields]]:
+        if self._own_first:
+            rows = self._reader.unacknowledged()
+            self._own_first = bool(rows)
+            if rows:
+                return rows
+        if time.monotonic() - self._claimed_at < CLAIM_EVERY_S:
+            return []
+        self._claimed_at = time.monotonic()
+        return self._reader.abandoned(CLAIM_IDLE_MS)
+
+    def _failed(self, error: Exception, stop: threading.Event) -> None:
+        self._own_first = True
+        super()._failed(error, stop)
+
+
+def _heartbeat(entry: str, fields: Fields) -> BeatEntry:
+    try:
+        return BeatEntry(entry, read_heartbeat(fields))
+    except BadEvent as why:
+        return BeatEntry(entry, None, str(why)[:RAW], json.dumps(fields)[:RAW])
+
+
+def _completion(entry: str, fields: Fields) -> CompletionEntry:
+    try:
+        return CompletionEntry(entry, read_completion(fields))
+    except BadEvent as why:
+        return CompletionEntry(entry, None, str(why)[:RAW], json.dumps(fields)[:RAW])
+
+
+def newest_only(items: Sequence[BeatEntry]) -> list[BeatEntry]:
+    """Of each boot, its starts and its newest heartbeat: every heartbeat is complete, so the ones
+    between say nothing more.
+    """
+    newest = {(item.beat.agent, item.beat.boot): item.entry for item in items if item.beat}
+    return [
+        item
+        for item in items
+        if item.beat is None
+        or item.beat.start
+        or newest[item.beat.agent, item.beat.boot] == item.entry
+    ]
+
+
+def _first_starts(items: list[BeatEntry]) -> list[BeatEntry]:
+    """The longest front of the batch that holds no more starts than one call may carry."""
+    starts = 0
+    for at, item in enumerate(items):
+        starts += bool(item.beat and item.beat.start)
+        if starts > beating.CAP_STARTS:
+            return items[:at]
+    return items

@@ -1,0 +1,108 @@
+"""Pending work and free capacity become assignments: view, plan, commit, until nothing fits.
+
+Any number of drainers may run. An advisory lock keeps them from planning the same work; it is a
+courtesy that saves rejected proposals, and nothing goes wrong without it.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import NamedTuple
+
+import structlog
+
+from balancer.core.names import new_nonce
+from balancer.core.planner import Planner
+from balancer.ledger import commit as committing
+from balancer.ledger.pool import UNLOCK, Pool
+from balancer.ledger.view import Viewer
+from balancer.loops.loop import Loop
+from balancer.protocol.connect import TextRedis
+
+log = structlog.get_logger("balancer")
+
+#: How long a drainer that died may keep others waiting, milliseconds; and for how much of it one
+#: pass plans on, seconds.
+LOCK_MS, LOCK_USE_S = 100, 0.05
+#: Backstop when every wake-up is lost, seconds.
+TICK_S = 0.5
+#: How often a view whose proposals were all rejected is read again before the next wake-up.
+REPLANS = 2
+
+
+class Drained(NamedTuple):
+    """What a pass did. `busy`: another drainer has the lock. `more`: there may be work left; look
+    again at once.
+    """
+
+    assigned: int = 0
+    rejected: int = 0
+    busy: bool = False
+    more: bool = False
+
+
+class Drainer(Loop):
+    """Drains one pool's queue.
+
+    Args:
+        pool: the pool.
+        waiting: a client of its own for the blocking wait.
+        tick_s: longest time between two looks.
+    """
+
+    name = "drainer"
+
+    def __init__(self, pool: Pool, waiting: TextRedis, tick_s: float = TICK_S) -> None:
+        super().__init__()
+        self._pool, self._waiting, self._tick_s = pool, waiting, tick_s
+        self._viewer, self._planner = Viewer(pool), Planner(pool.settings)
+        self._again = True
+
+    def wait(self, stop: threading.Event) -> None:
+        """Take the wake-up token, or the tick. The token is taken before the view is read, so no
+        change is missed.
+        """
+        if self._again:
+            self._again = False
+            return
+        self._waiting.blpop([self._pool.keys.wake], timeout=self._tick_s)
+
+    def step(self) -> Drained:
+        """One pass under the lock; when another drainer has it, wait for that one and look again."""
+        keys, token = self._pool.keys, new_nonce()
+        if not self._pool.client.set(keys.drain_lock, token, nx=True, px=LOCK_MS):
+            # The token we took may stand for work that the other drainer's view does not hold.
+            left_ms = self._pool.client.pttl(keys.drain_lock)
+            time.sleep(min(max(left_ms, 1), LOCK_MS) / 1000 / 4)
+            self._again = True
+            return Drained(busy=True)
+        try:
+            done = self._drain()
+        finally:
+            self._pool.run(UNLOCK, [token])
+        self._again = done.more
+        if done.assigned or done.rejected:
+            log.debug("drained", assigned=done.assigned, rejected=done.rejected)
+        return done
+
+    def _drain(self) -> Drained:
+        assigned = rejected = page = replans = 0
+        until = time.monotonic() + LOCK_USE_S
+        while time.monotonic() < until:
+            view = self._viewer.view(page)
+            proposals = self._planner.plan(view)
+            if not proposals:
+                if not view.more:
+                    return Drained(assigned, rejected)
+                page += 1
+                continue
+            answers = committing.commit(self._pool, proposals)
+            granted = sum(answer.outcome is committing.Outcome.ASSIGNED for answer in answers)
+            assigned += granted
+            rejected += len(answers) - granted
+            if not granted:
+                replans += 1
+                if replans > REPLANS:
+                    return Drained(assigned, rejected)
+        return Drained(assigned, rejected, more=True)

@@ -1,0 +1,108 @@
+"""Reading an event stream through its consumer group, and applying a batch that may hold one bad entry."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import structlog
+from redis.exceptions import ResponseError
+
+from balancer.core.errors import BadArgument
+from balancer.protocol.connect import TextRedis
+from balancer.protocol.keys import GROUP
+
+log = structlog.get_logger("balancer")
+
+#: Most of a malformed entry, or of an error, that is kept, characters.
+RAW = 1_000
+
+Fields = dict[str, str]
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
+
+#: Answers of a server that cannot write now. No fault of the batch.
+_SERVER_STATES = ("MISCONF", "NOREPLICAS", "UNBLOCKED", "BUSY", "CLUSTERDOWN", "MASTERDOWN", "OOM")
+
+
+@dataclass(frozen=True)
+class Reader:
+    """One consumer's door to one stream.
+
+    Args:
+        client: a client of its own, made for reads that block this long.
+        stream: key of the stream.
+        consumer: name in the group, stable over restarts.
+        count: most entries a read.
+        noack: entries count as delivered when read.
+    """
+
+    client: TextRedis
+    stream: str
+    consumer: str
+    count: int
+    noack: bool = False
+
+    def new(self, block_ms: int) -> list[tuple[str, Fields]]:
+        """Entries nobody has read, waiting at most block_ms for the first."""
+        return self._read(">", block_ms)
+
+    def unacknowledged(self) -> list[tuple[str, Fields]]:
+        """Entries that this consumer read before and never acknowledged."""
+        return self._read("0", None)
+
+    def abandoned(self, idle_ms: int) -> list[tuple[str, Fields]]:
+        """Entries that some consumer read and left for idle_ms; they are this one's now."""
+        claimed = self.client.xautoclaim(
+            self.stream, GROUP, self.consumer, min_idle_time=idle_ms, count=self.count
+        )
+        return [(entry, fields) for entry, fields in claimed[1] if fields]
+
+    def _read(self, after: str, block_ms: int | None) -> list[tuple[str, Fields]]:
+        try:
+            reply = self.client.xreadgroup(
+                GROUP,
+                self.consumer,
+                {self.stream: after},
+                count=self.count,
+                block=block_ms,
+                noack=self.noack,
+            )
+        except ResponseError as error:
+            if not str(error).startswith("NOGROUP"):
+                raise
+            # From 0, not from the end: what lies in the stream has not been applied.
+            log.critical("group_recreated", stream=self.stream)
+            self.client.xgroup_create(self.stream, GROUP, id="0", mkstream=True)
+            return []
+        return [(entry, fields or {}) for rows in reply.values() for entry, fields in rows]
+
+
+def bisected(
+    batch: Sequence[Item],
+    call: Callable[[Sequence[Item]], list[Answer]],
+    set_aside: Callable[[Item, str], Item],
+) -> list[Answer]:
+    """Apply a batch. When the script errs on it, halve it until the one entry is found that it errs
+    on, and set that one aside.
+
+    Only for errors of the script: when Redis is away, full, read-only or loading, the error goes
+    to the loop.
+    """
+    if not batch:
+        return []
+    try:
+        return call(batch)
+    except (ResponseError, BadArgument) as error:
+        # Subclasses of ResponseError are states of the server or of the connection.
+        if type(error) not in (ResponseError, BadArgument) or str(error).startswith(_SERVER_STATES):
+            raise
+        if len(batch) > 1:
+            half = len(batch) // 2
+            return [
+                *bisected(batch[:half], call, set_aside),
+                *bisected(batch[half:], call, set_aside),
+            ]
+        log.error("entry_set_aside", error=str(error)[:200])
+        return call([set_aside(batch[0], str(error)[:RAW])])

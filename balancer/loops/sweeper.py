@@ -1,0 +1,106 @@
+"""What time alone changes: silent agents, due retries, run timeouts, forgotten releases; and
+counting counters again.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+from typing import NamedTuple
+
+import structlog
+
+from balancer.ledger import recount as recounting
+from balancer.ledger.due import due
+from balancer.ledger.pool import Pool
+from balancer.ledger.reclaim import reclaim
+from balancer.ledger.release import release
+from balancer.ledger.tick import tick
+from balancer.ledger.timeout import timeout
+from balancer.loops.loop import Loop
+
+log = structlog.get_logger("balancer")
+
+#: Seconds between two sweeps, before jitter.
+SWEEP_S = 0.5
+#: Agents recounted a sweep: a pool of 1,000 is gone through in about a minute and a half.
+RECOUNTS = 5
+#: Pages of one kind of work a sweep; what is left comes with the next.
+PAGES = 50
+
+
+class Swept(NamedTuple):
+    """What a sweep did."""
+
+    lost: int
+    reclaimed: int
+    due: int
+    timed_out: int
+    released: int
+    mended: int
+    in_grace: bool
+
+
+class Sweeper(Loop):
+    """Sweeps one pool. Any number may run: every script judges for itself."""
+
+    name = "sweeper"
+
+    def __init__(self, pool: Pool, sweep_s: float = SWEEP_S) -> None:
+        super().__init__()
+        self._pool, self._sweep_s, self._recounted = pool, sweep_s, 0
+
+    def wait(self, stop: threading.Event) -> None:
+        """The sweep interval, +-20 %."""
+        stop.wait(self._sweep_s * random.uniform(0.8, 1.2))
+
+    def step(self) -> Swept:
+        """Do what is due now, in bounded pages."""
+        pool, moved, timed_out, released = self._pool, 0, 0, 0
+        now = tick(pool)
+        lost, taken = self._reclaim(now.agents)
+        for _ in range(PAGES if now.leases_due else 0):
+            over = timeout(pool)
+            timed_out += over.retry + over.dead
+            if not over.more:
+                break
+        for _ in range(PAGES if now.tries_due else 0):
+            page = due(pool)
+            moved += page.moved
+            if not page.more:
+                break
+        for _ in range(PAGES):
+            told = release(pool)
+            released += told.ready + told.dead
+            if not told.more:
+                break
+        swept = Swept(lost, taken, moved, timed_out, released, self._recount(), now.in_grace)
+        if any(swept[:4]) or swept.mended:
+            log.info("swept", **swept._asdict())
+        return swept
+
+    def _reclaim(self, agents: list[str]) -> tuple[int, int]:
+        lost = taken = 0
+        for agent_id in agents:
+            more = True
+            while more:
+                verdict = reclaim(self._pool, agent_id)
+                lost += verdict.outcome.value == "lost"
+                taken += verdict.requeued + verdict.dead
+                more = verdict.more
+        return lost, taken
+
+    def _recount(self) -> int:
+        """A few agents a sweep, round and round. A difference is a bug somewhere: it is mended and
+        told as an error.
+        """
+        alive = self._pool.keys.alive
+        page = self._pool.client.zrange(alive, self._recounted, self._recounted + RECOUNTS - 1)
+        self._recounted = self._recounted + RECOUNTS if len(page) == RECOUNTS else 0
+        mended = 0
+        for agent_id in page:
+            found = recounting.recount(self._pool, agent_id)
+            if found.outcome is recounting.Outcome.MENDED:
+                mended += 1
+                log.error("counter_mended", agent=agent_id, **found._asdict())
+        return mended
