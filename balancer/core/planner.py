@@ -164,6 +164,29 @@ class Planner:
         return Proposal(task, agent.id, new_nonce(), lane.cost, estimate_s, scores, reason)
 
 
+def leaves_nothing(view: View, proposals: list[Proposal]) -> bool:
+    """Whether nothing that waited in this view could fit beside these proposals, once all are granted.
+
+    Then there is no need to look again before something changes. Free units that were not in the
+    picture, or tasks beyond it while units are left, make it False.
+    """
+    if view.more:
+        return False
+    spent: dict[str, int] = {}
+    for proposal in proposals:
+        spent[proposal.agent] = spent.get(proposal.agent, 0) + proposal.cost
+    for role in view.roles:
+        if any(fc.size > len(fc.agents) for fc in role.classes):
+            return False
+        agents = [agent for fc in role.classes for agent in fc.agents]
+        units_left = any(
+            agent.used + spent.get(agent.id, 0) < agent.max_concurrent for agent in agents
+        )
+        if units_left and any(lane.size > len(lane.heads) for lane in role.lanes):
+            return False
+    return True
+
+
 def _first_that_holds(ranked: list[_Entry], cost: int) -> int | None:
     """Index of the best agent with `cost` units left. Nearly always the first; agents too full for
     this cost keep their place.

@@ -31,6 +31,28 @@ local function give_back(a, cost)
   a.freed_us = now_us
 end
 
+-- Writes one agent; `add` gathers what its class gained in free units.
+local function save_agent(a, add)
+  local old, free, live = a.old, free_of(a), a.state == 'live' and 1 or 0
+  if a.used ~= old.used or a.n ~= old.n or a.freed_us ~= old.freed_us then
+    redis.call('HSET', k_agent(a.id), 'used', a.used, 'n', a.n, 'freed_us', str(a.freed_us))
+  end
+  if old.free > 0 and (free == 0 or a.class ~= old.class) then redis.call('ZREM', k_free(old.class), a.id) end
+  if free > 0 and (free ~= old.free or a.class ~= old.class or a.freed_us ~= old.freed_us) then
+    local rank = math.floor(1000 * a.used / a.max) * 4398046511104 + math.floor(a.freed_us / 1000)
+    redis.call('ZADD', k_free(a.class), str(rank), a.id)
+  end
+  add(old.role, old.class, -old.free)
+  add(a.role, a.class, free)
+  if free > old.free then WAKE = true end
+  for field, value in pairs({ capacity = old.cap, used = old.used, running = old.n, agents = old.live }) do
+    count(old.role, field, -value)
+  end
+  for field, value in pairs({ capacity = cap_of(a), used = a.used, running = a.n, agents = live }) do
+    count(a.role, field, value)
+  end
+end
+
 local function save_agents()
   local sums = {}
   local function add(role, cid, delta)
@@ -38,25 +60,7 @@ local function save_agents()
     sums[role][cid] = (sums[role][cid] or 0) + delta
   end
   for _, id in ipairs(AGENT_IDS) do
-    local a = AGENTS[id]
-    local old, free, live = a.old, free_of(a), a.state == 'live' and 1 or 0
-    if a.used ~= old.used or a.n ~= old.n or a.freed_us ~= old.freed_us then
-      redis.call('HSET', k_agent(id), 'used', a.used, 'n', a.n, 'freed_us', str(a.freed_us))
-    end
-    if old.free > 0 and (free == 0 or a.class ~= old.class) then redis.call('ZREM', k_free(old.class), id) end
-    if free > 0 and (free ~= old.free or a.class ~= old.class or a.freed_us ~= old.freed_us) then
-      local rank = math.floor(1000 * a.used / a.max) * 4398046511104 + math.floor(a.freed_us / 1000)
-      redis.call('ZADD', k_free(a.class), str(rank), id)
-    end
-    add(old.role, old.class, -old.free)
-    add(a.role, a.class, free)
-    if free > old.free then WAKE = true end
-    for field, value in pairs({ capacity = old.cap, used = old.used, running = old.n, agents = old.live }) do
-      count(old.role, field, -value)
-    end
-    for field, value in pairs({ capacity = cap_of(a), used = a.used, running = a.n, agents = live }) do
-      count(a.role, field, value)
-    end
+    if AGENTS[id] then save_agent(AGENTS[id], add) end
   end
   for role, classes in pairs(sums) do
     for cid, delta in pairs(classes) do

@@ -118,7 +118,15 @@ end
 
 local reply = {}
 for i, b in ipairs(beats) do
-  local outcome = b.kind == 'bad' and 'bad' or apply(b)
+  local outcome = 'bad'
+  if b.kind == 'beat' then
+    -- A key of the wrong type must not wedge the rest; its agent is left as it was.
+    local fine, answer = pcall(apply, b)
+    outcome = fine and answer or 'bad'
+    if not fine then
+      b.boot, b.agent, AGENTS[b.agent] = b.agent, error_text(answer), false
+    end
+  end
   if outcome == 'bad' or outcome == 'too_many_agents' or outcome == 'too_many_roles' then
     redis.call('XADD', K.rejected, 'MAXLEN', '~', '10000', '*', 'stream', 'heartbeats', 'entry', b.entry, 'reason', outcome == 'bad' and b.agent or outcome, 'raw', b.boot)
   end

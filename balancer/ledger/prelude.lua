@@ -33,6 +33,9 @@ local function k_role(role) return P .. 'role:' .. role end
 -- Refuses an argument. Only called before the first write.
 local function bad(text) error('BAD_ARG ' .. text, 0) end
 
+-- What pcall caught: text, or a table from Redis 7 on.
+local function error_text(e) return tostring(type(e) == 'table' and e.err or e) end
+
 -- Plain digits within bounds: "nan", "1e3" and "0x10" are not numbers here.
 local function int(text, low, high, name)
   local n = string.match(text or '', '^%-?%d+$') and tonumber(text)

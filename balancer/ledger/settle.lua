@@ -2,7 +2,7 @@
 -- KEYS 1 meta
 -- ARGV 1-3 genesis, schema, now_us | 4 retry_delay_us | per entry: id, kind (event, bad), then
 --      event: agent, task, attempt, nonce, status, result, took_ms | bad: reason, raw fields, '', '', '', '', ''
--- Returns per entry: outcome
+-- Returns per entry: outcome; last: whether parents wait in release (0, 1)
 -- Outcomes ok, retry, dead, duplicate, stale, unknown, bad
 -- Keeps   a unit is freed once, by the removal of its own lease; acknowledged only together with its effect
 -- Uses    agent, task
@@ -27,19 +27,31 @@ local function apply(t, status, result, took_ms)
   return 'ok'
 end
 
+local function take_effect(i)
+  local t = load_task(ARGV[i + 3])
+  local outcome = judge(t, ARGV[i + 2], ARGV[i + 4], ARGV[i + 5])
+  if outcome == 'ok' then outcome = apply(t, ARGV[i + 6], ARGV[i + 7], ARGV[i + 8]) end
+  if outcome == 'ok' or outcome == 'retry' or outcome == 'dead' then
+    event(outcome == 'ok' and 'completed' or 'failed', t.id, t.agent, outcome)
+  end
+  return outcome
+end
+
+local function set_aside(entry, reason, raw)
+  -- The removal goes first: after it the rest runs even when Redis is out of memory.
+  redis.call('XACK', K.completions, 'balancer', entry)
+  redis.call('XADD', K.rejected, 'MAXLEN', '~', '10000', '*', 'stream', 'completions', 'entry', entry, 'reason', reason, 'raw', raw)
+  return 'bad'
+end
+
 for i = 5, #ARGV, 9 do
-  local entry, kind, outcome = ARGV[i], ARGV[i + 1], 'bad'
-  if kind == 'bad' then
-    -- The removal goes first: after it the rest runs even when Redis is out of memory.
-    redis.call('XACK', K.completions, 'balancer', entry)
-    redis.call('XADD', K.rejected, 'MAXLEN', '~', '10000', '*', 'stream', 'completions', 'entry', entry, 'reason', ARGV[i + 2], 'raw', ARGV[i + 3])
+  local entry, outcome = ARGV[i], nil
+  if ARGV[i + 1] == 'bad' then
+    outcome = set_aside(entry, ARGV[i + 2], ARGV[i + 3])
   else
-    local t = load_task(ARGV[i + 3])
-    outcome = judge(t, ARGV[i + 2], ARGV[i + 4], ARGV[i + 5])
-    if outcome == 'ok' then outcome = apply(t, ARGV[i + 6], ARGV[i + 7], ARGV[i + 8]) end
-    if outcome == 'ok' or outcome == 'retry' or outcome == 'dead' then
-      event(outcome == 'ok' and 'completed' or 'failed', t.id, t.agent, outcome)
-    end
+    -- A key of the wrong type must not wedge the rest, nor keep what was applied before it from being counted.
+    local fine, answer = pcall(take_effect, i)
+    outcome = fine and answer or set_aside(entry, error_text(answer), ARGV[i + 3])
   end
   ids[#ids + 1] = entry
   reply[#reply + 1] = outcome
@@ -54,4 +66,5 @@ end
 save_tasks()
 save_agents()
 save_common()
+reply[#reply + 1] = redis.call('EXISTS', K.release)
 return reply

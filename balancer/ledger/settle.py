@@ -37,6 +37,13 @@ class CompletionEntry(NamedTuple):
     raw: str = ""
 
 
+class Settled(NamedTuple):
+    """An outcome for each entry, and whether a finished parent's children are to be told."""
+
+    outcomes: list[Outcome]
+    release_due: bool
+
+
 def stored_result(completion: Completion) -> str:
     """What is kept of a try: JSON with `result` or `error`; "" for nothing. Oversized or broken
     results are marked, not kept.
@@ -59,12 +66,12 @@ def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is not JSON")
 
 
-def settle(pool: Pool, entries: Sequence[CompletionEntry]) -> list[Outcome]:
+def settle(pool: Pool, entries: Sequence[CompletionEntry]) -> Settled:
     """Let completions take effect, each at most once; acknowledge and delete their entries in the
     same call. At most CAP.
     """
     if not entries:
-        return []
+        return Settled([], False)
     args: list[Arg] = [round(pool.settings.retry_delay_s * 1_000_000)]
     for entry, done, reason, raw in entries:
         if done is None:
@@ -74,4 +81,5 @@ def settle(pool: Pool, entries: Sequence[CompletionEntry]) -> list[Outcome]:
                 entry, "event", done.agent, done.task, done.attempt, done.lease, done.status.value,
                 stored_result(done), done.duration_ms,
             )  # fmt: skip
-    return [Outcome(word) for word in pool.run(SCRIPT, args)]
+    *outcomes, release_due = pool.run(SCRIPT, args)
+    return Settled([Outcome(word) for word in outcomes], bool(release_due))

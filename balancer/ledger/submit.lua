@@ -32,7 +32,6 @@ for _, l in ipairs(lanes) do
   elseif redis.call('HEXISTS', K.lanedef, l.id) == 0 then
     new_lanes = new_lanes + 1
     if new_lanes > 10000 then l.refused = { 'too_many_lanes', '10000' } end
-    if redis.call('SISMEMBER', K.roles, l.role) == 0 and redis.call('SCARD', K.roles) >= 256 then l.refused = { 'too_many_roles', '256' } end
   end
 end
 
@@ -43,6 +42,7 @@ local function judge(t)
     return 'conflict', known[2]
   end
   if t.l.refused then return t.l.refused[1], t.l.refused[2] end
+  if not t.l.has_role and redis.call('SISMEMBER', K.roles, t.role) == 0 and redis.call('SCARD', K.roles) >= 256 then return 'too_many_roles', '256' end
   t.open = {}
   for _, parent in ipairs(t.parents) do
     local state = redis.call('HGET', k_task(parent), 'state')
@@ -75,7 +75,8 @@ for _, t in ipairs(tasks) do
   if STATE[outcome] then
     local l = t.l
     store(t, outcome)
-    redis.call('SADD', K.roles, t.role)
+    if not l.has_role then redis.call('SADD', K.roles, t.role) end
+    l.has_role = true
     if outcome == 'dead_parent' then
       redis.call('HINCRBY', K.laneref, l.id, 1)
       finish(t, 'dead', 'parent_failed', '0')

@@ -65,10 +65,10 @@ local function close_lease(t, a, how)
   if not record then return false end
   local cost, entry = string.match(record, '^%S+ (%d+) %d+ (%S+)')
   redis.call('HDEL', k_held(a.id), t.nonce)
+  give_back(a, tonumber(cost))
   redis.call('XDEL', k_inbox(a.id), entry)
   redis.call('ZREM', K.leases, t.id)
   redis.call('HSET', k_task(t.id), 'close', how)
-  give_back(a, tonumber(cost))
   return true
 end
 

@@ -97,7 +97,7 @@ class CompletionConsumer(Loop):
         super().__init__()
         self._pool, self._block_ms = pool, max(1, round(block_s * 1000))
         self._reader = Reader(reading, pool.keys.completions, consumer, settling.CAP)
-        self._own_first, self._claimed_at = True, 0.0
+        self._own_first, self._release_due, self._claimed_at = True, False, 0.0
 
     def wait(self, stop: threading.Event) -> None:
         """Nothing to wait for: the read itself blocks."""
@@ -111,11 +111,16 @@ class CompletionConsumer(Loop):
             return []
         outcomes = bisected(
             [_completion(entry, fields) for entry, fields in rows],
-            lambda part: settling.settle(self._pool, part),
+            self._settle,
             lambda item, why: item._replace(completion=None, reason=why, raw=item.entry),
         )
-        while release(self._pool).more:
-            pass
+        while self._release_due:
+            self._release_due = release(self._pool).more
+        return outcomes
+
+    def _settle(self, part: Sequence[CompletionEntry]) -> list[settling.Outcome]:
+        outcomes, release_due = settling.settle(self._pool, part)
+        self._release_due |= release_due
         return outcomes
 
     def _left_over(self) -> list[tuple[str, Fields]]:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import structlog
 
 from balancer.core.names import new_nonce
-from balancer.core.planner import Planner
+from balancer.core.planner import Planner, leaves_nothing
 from balancer.ledger import commit as committing
 from balancer.ledger.pool import UNLOCK, Pool
 from balancer.ledger.view import Viewer
@@ -25,6 +25,9 @@ log = structlog.get_logger("balancer")
 #: How long a drainer that died may keep others waiting, milliseconds; and for how much of it one
 #: pass plans on, seconds.
 LOCK_MS, LOCK_USE_S = 100, 0.05
+#: How long to leave the lock to another drainer before looking again, seconds: most passes are over
+#: by then.
+BUSY_S = 0.002
 #: Backstop when every wake-up is lost, seconds.
 TICK_S = 0.5
 #: How often a view whose proposals were all rejected is read again before the next wake-up.
@@ -57,14 +60,16 @@ class Drainer(Loop):
         super().__init__()
         self._pool, self._waiting, self._tick_s = pool, waiting, tick_s
         self._viewer, self._planner = Viewer(pool), Planner(pool.settings)
-        self._again = True
+        self._again, self._busy = True, False
 
     def wait(self, stop: threading.Event) -> None:
         """Take the wake-up token, or the tick. The token is taken before the view is read, so no
         change is missed.
         """
         if self._again:
-            self._again = False
+            if self._busy:
+                stop.wait(BUSY_S)
+            self._again = self._busy = False
             return
         self._waiting.blpop([self._pool.keys.wake], timeout=self._tick_s)
 
@@ -73,9 +78,7 @@ class Drainer(Loop):
         keys, token = self._pool.keys, new_nonce()
         if not self._pool.client.set(keys.drain_lock, token, nx=True, px=LOCK_MS):
             # The token we took may stand for work that the other drainer's view does not hold.
-            left_ms = self._pool.client.pttl(keys.drain_lock)
-            time.sleep(min(max(left_ms, 1), LOCK_MS) / 1000 / 4)
-            self._again = True
+            self._again = self._busy = True
             return Drained(busy=True)
         try:
             done = self._drain()
@@ -101,6 +104,8 @@ class Drainer(Loop):
             granted = sum(answer.outcome is committing.Outcome.ASSIGNED for answer in answers)
             assigned += granted
             rejected += len(answers) - granted
+            if granted == len(answers) and leaves_nothing(view, proposals):
+                return Drained(assigned, rejected)
             if not granted:
                 replans += 1
                 if replans > REPLANS:
