@@ -47,8 +47,9 @@ class Loop(ABC):
         while not stop.is_set():
             try:
                 self.wait(stop)
-                if not stop.is_set():
-                    self.step()
+                if stop.is_set():
+                    return
+                self.step()
             except (RedisError, BalancerError) as error:
                 self._failed(error, stop)
             else:

@@ -1,0 +1,132 @@
+"""The drainer: everything that fits is handed out, at once, however many drain."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from balancer.ledger import Pool
+from balancer.ledger.read import task_statuses
+from balancer.loops.drainer import Drained, Drainer
+from balancer.loops.loop import Loop
+from balancer.protocol import TextRedis
+from tests.support.factories import beat, complete, dump, make_task, submit
+from tests.support.wait import wait_until
+
+Start = Callable[[Loop], None]
+
+
+def state(pool: Pool, task: str) -> str:
+    status = task_statuses(pool, [task])[0]
+    return status.state.value if status else "unknown"
+
+
+def test_step_hands_out_what_fits_and_leaves_the_rest_in_order(
+    pool: Pool, reading: TextRedis
+) -> None:
+    beat(pool, "a1", max_concurrent=2)
+    beat(pool, "a2", max_concurrent=1)
+    submit(pool, *(f"t{n}" for n in range(5)))
+    assert Drainer(pool, reading).step() == Drained(assigned=3)
+    assert [state(pool, f"t{n}") for n in range(5)] == ["assigned"] * 3 + ["pending"] * 2
+    assert Drainer(pool, reading).step() == Drained()
+
+
+def test_step_more_than_one_pass_takes_all(pool: Pool, reading: TextRedis) -> None:
+    for n in range(40):
+        beat(pool, f"a{n:02}", max_concurrent=10)
+    submit(pool, *(f"t{n}" for n in range(400)))
+    drainer = Drainer(pool, reading)
+    assigned = 0
+    while (done := drainer.step()).assigned:
+        assigned += done.assigned
+    assert assigned == 400
+
+
+def test_step_while_another_holds_the_lock_does_nothing(pool: Pool, reading: TextRedis) -> None:
+    beat(pool)
+    submit(pool, "t1")
+    pool.client.set(pool.keys.drain_lock, "another", px=60_000)
+    before = dump(pool.client)
+    assert Drainer(pool, reading).step() == Drained(busy=True)
+    assert dump(pool.client) == before
+
+
+def test_step_gives_the_lock_back(pool: Pool, reading: TextRedis) -> None:
+    Drainer(pool, reading).step()
+    assert not pool.client.exists(pool.keys.drain_lock)
+
+
+def test_lanes_nobody_can_serve_hide_nothing_behind_them(pool: Pool, reading: TextRedis) -> None:
+    beat(pool, max_concurrent=1)
+    costly = [make_task(f"big{n}", category=f"c{n}", cost=2) for n in range(150)]
+    submit(pool, *costly, "small")
+    assert Drainer(pool, reading).step() == Drained(assigned=1)
+    assert state(pool, "small") == "assigned"
+
+
+def test_several_drainers_never_share_a_unit(pool: Pool, reading: TextRedis) -> None:
+    for n in range(10):
+        beat(pool, f"a{n}", max_concurrent=3)
+    submit(pool, *(f"t{n}" for n in range(100)))
+    drainers = [Drainer(pool, reading) for _ in range(8)]
+    with ThreadPoolExecutor(8) as threads:
+        done = list(threads.map(lambda drainer: drainer.step(), drainers * 3))
+    assert sum(one.assigned for one in done) == 30
+    assert pool.client.hget(pool.keys.pool, "used") == "30"
+
+
+def test_several_drainers_without_the_lock_never_share_a_unit(
+    pool: Pool, reading: TextRedis
+) -> None:
+    for n in range(10):
+        beat(pool, f"a{n}", max_concurrent=3)
+    submit(pool, *(f"t{n}" for n in range(100)))
+    drainers = [Drainer(pool, reading) for _ in range(4)]
+    with ThreadPoolExecutor(4) as threads:
+        done = list(threads.map(lambda drainer: drainer._drain(), drainers * 3))
+    assert sum(one.assigned for one in done) == 30
+    assert pool.client.hget(pool.keys.pool, "used") == "30"
+
+
+def test_work_is_dispatched_within_a_second_with_a_slow_tick(
+    pool: Pool, reading: TextRedis, running: Start
+) -> None:
+    beat(pool)
+    running(Drainer(pool, reading, tick_s=60))
+    wait_until(lambda: not pool.client.exists(pool.keys.wake), "the drainer has looked")
+    submit(pool, "t1")
+    wait_until(lambda: state(pool, "t1") == "assigned", "new work is handed out", 1.0)
+    submit(pool, "t2")
+    complete(pool, "t1")
+    wait_until(lambda: state(pool, "t2") == "assigned", "freed capacity is used", 1.0)
+    submit(pool, "t3")
+    beat(pool, "a2")
+    wait_until(lambda: state(pool, "t3") == "assigned", "a new agent is used", 1.0)
+
+
+def test_a_lost_wake_up_is_made_up_for_by_the_tick(
+    pool: Pool, reading: TextRedis, running: Start
+) -> None:
+    beat(pool)
+    submit(pool, "t1")
+    drainer = Drainer(pool, reading, tick_s=0.05)
+    drainer.step()
+    complete(pool, "t1")
+    submit(pool, "t2")
+    pool.client.delete(pool.keys.wake)
+    running(drainer)
+    wait_until(lambda: state(pool, "t2") == "assigned", "the tick finds it")
+
+
+def test_a_token_taken_while_another_drains_is_not_lost(
+    pool: Pool, reading: TextRedis, running: Start
+) -> None:
+    beat(pool)
+    pool.client.set(pool.keys.drain_lock, "another", px=60_000)
+    drainer = Drainer(pool, reading, tick_s=60)
+    running(drainer)
+    wait_until(lambda: drainer._busy, "it meets the lock")
+    submit(pool, "t1")
+    pool.client.delete(pool.keys.wake, pool.keys.drain_lock)
+    wait_until(lambda: state(pool, "t1") == "assigned", "it looks again", 1.0)

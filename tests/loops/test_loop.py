@@ -1,0 +1,90 @@
+"""What all loops share."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+from redis.exceptions import ConnectionError, OutOfMemoryError, ResponseError
+from structlog.testing import capture_logs
+
+from balancer.core.errors import SafeStop
+from balancer.loops import loop as loops
+from balancer.loops.loop import Loop
+
+
+class Scripted(Loop):
+    """Does what each entry says: None passes, an error is raised; stops after the last."""
+
+    name = "scripted"
+
+    def __init__(self, *passes: Exception | None) -> None:
+        super().__init__()
+        self.passes, self.stop = list(passes), threading.Event()
+
+    def wait(self, stop: threading.Event) -> None:
+        if not self.passes:
+            self.stop.set()
+
+    def step(self) -> None:
+        error = self.passes.pop(0)
+        if error:
+            raise error
+
+
+@pytest.fixture(autouse=True)
+def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loops, "FIRST_BACKOFF_S", 0.0001)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ConnectionError("gone"), OutOfMemoryError("full"), ResponseError("odd"), SafeStop("other")],
+)
+def test_run_any_redis_error_lives_on_and_says_so_once(error: Exception) -> None:
+    loop = Scripted(None, error, error, error, None, None)
+    with capture_logs() as logs:
+        loop.run(loop.stop)
+    assert loop.passes == []
+    assert [(entry["event"], entry["log_level"]) for entry in logs] == [
+        ("loop_failed", "critical" if isinstance(error, SafeStop) else "warning"),
+        ("loop_recovered", "info"),
+    ]
+    assert logs[0]["error"] == type(error).__name__
+    assert logs[1]["failed_passes"] == 3
+
+
+def test_run_programming_error_is_not_hidden() -> None:
+    loop = Scripted(None, ZeroDivisionError())
+    with pytest.raises(ZeroDivisionError):
+        loop.run(loop.stop)
+
+
+def test_silent_s_grows_while_passes_fail_and_ends_with_the_next_success() -> None:
+    loop = Scripted(ConnectionError("gone"))
+    loop._last_success -= 100
+    loop.run(loop.stop)
+    assert loop.silent_s >= 100
+    loop = Scripted(ConnectionError("gone"), None)
+    loop._last_success -= 100
+    loop.run(loop.stop)
+    assert loop.silent_s < 10
+
+
+def test_back_off_doubles_and_is_bounded() -> None:
+    waits: list[float] = []
+
+    class Recording(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            waits.append(timeout or 0.0)
+            return False
+
+    loop = Scripted(*[ConnectionError("gone")] * 30)
+    stop = Recording()
+    loop.stop = stop
+    loop.run(stop)
+    longest = [loops.FIRST_BACKOFF_S * 2 ** min(n, 10) for n in range(30)]
+    assert all(
+        most / 2 <= wait <= min(most, loops.LAST_BACKOFF_S)
+        for wait, most in zip(waits, longest, strict=True)
+    )

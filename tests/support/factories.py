@@ -1,0 +1,381 @@
+"""Building blocks of the tests: tasks, agents, the calls of a task's life, a pool's whole state as plain data."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import redis
+
+from balancer.core.errors import BadArgument, SafeStop, SchemaMismatch
+from balancer.core.model import Task
+from balancer.core.planner import Planner, Proposal
+from balancer.ledger import Pool
+from balancer.ledger import beat as beats
+from balancer.ledger import commit as commits
+from balancer.ledger import settle as settles
+from balancer.ledger import submit as submits
+from balancer.ledger.pool import Arg
+from balancer.ledger.script import Script
+from balancer.ledger.view import Viewer
+from balancer.protocol import Completion, Heartbeat, Status
+
+#: The time at which a virtual pool's clock starts, microseconds.
+NOW_US = 1_760_000_000_000_000
+NOW_MS = NOW_US // 1000
+#: Stands in `changes` where a field, a member or a key was removed.
+GONE = "gone"
+
+_numbers = itertools.count(1)
+State = dict[str, Any]
+
+
+class Clock:
+    """The clock of a virtual pool."""
+
+    def __init__(self, now_us: int = NOW_US) -> None:
+        self.now_us = now_us
+
+    def __call__(self) -> int:
+        return self.now_us
+
+    def advance(self, seconds: float) -> None:
+        self.now_us += round(seconds * 1_000_000)
+
+
+def nonce(of: object) -> str:
+    """A nonce or boot id that is the same for the same argument."""
+    return hashlib.md5(str(of).encode(), usedforsecurity=False).hexdigest()
+
+
+def boot_of(agent: str, number: int = 1) -> str:
+    return nonce(f"{agent} boot {number}")
+
+
+# --- a task's life, one call each ---
+
+
+def make_task(id: str = "t1", role: str = "dev", **facts: Any) -> Task:
+    return Task(id=id, role=role, **facts)
+
+
+def submit(pool: Pool, *tasks: Task | str) -> list[str]:
+    """Outcomes of submitting tasks; a bare id stands for a task with nothing special."""
+    items = [make_task(task) if isinstance(task, str) else task for task in tasks]
+    return [answer.outcome.value for answer in submits.submit(pool, items)]
+
+
+def heartbeat(agent: str = "a1", boot: int = 1, **facts: Any) -> Heartbeat:
+    """One unit, no specializations, the next sequence number."""
+    defaults = {"role": "dev", "max_concurrent": 1, "specializations": (), "seq": next(_numbers)}
+    return Heartbeat(agent=agent, boot=boot_of(agent, boot), **(defaults | facts))
+
+
+def beat_entry(pool: Pool, beat: Heartbeat) -> beats.BeatEntry:
+    """The heartbeat as it stands in the stream. In a virtual pool the entry's id follows the pool's clock."""
+    entry = pool.client.xadd(pool.keys.heartbeats, beat.fields(), id=_next_id(pool))
+    return beats.BeatEntry(entry, beat)
+
+
+def beat(
+    pool: Pool, agent: str = "a1", boot: int = 1, *, caught_up: bool = True, **facts: Any
+) -> str:
+    """Outcome of one heartbeat, sent and applied."""
+    entry = beat_entry(pool, heartbeat(agent, boot, **facts))
+    return beats.beat(pool, [entry], caught_up=caught_up)[0].value
+
+
+def _next_id(pool: Pool) -> str:
+    if pool.clock is None:
+        return "*"
+    info = pool.client.xinfo_stream(pool.keys.heartbeats)
+    ms, number = (int(part) for part in info["last-generated-id"].split("-"))
+    now_ms = pool.clock() // 1000
+    return f"{now_ms}-0" if now_ms > ms else f"{ms}-{number + 1}"
+
+
+def proposal(
+    task: str = "t1", agent: str = "a1", lease: object = None, **changes: Any
+) -> Proposal:
+    key = nonce(f"lease {next(_numbers)}" if lease is None else lease)
+    wish = Proposal(task, agent, key, 1, 60.0, {"load": 1.0}, "Best match: a1 (score: 1.00)")
+    return wish._replace(**changes)
+
+
+def commit(pool: Pool, *proposals: Proposal) -> list[str]:
+    return [answer.outcome.value for answer in commits.commit(pool, proposals)]
+
+
+def assign(pool: Pool, task: str = "t1", agent: str = "a1", lease: object = None) -> str:
+    """Assign this task to this agent; the lease's nonce."""
+    wish = proposal(task, agent, lease)
+    assert commit(pool, wish) == ["assigned"]
+    return wish.nonce
+
+
+def plan(pool: Pool, **kwargs: int) -> list[Proposal]:
+    return Planner(pool.settings).plan(Viewer(pool).view(), **kwargs)
+
+
+def drain(pool: Pool) -> dict[str, str]:
+    """One pass of view, plan and commit; which task went to which agent."""
+    wishes = plan(pool)
+    outcomes = commit(pool, *wishes)
+    pairs = zip(wishes, outcomes, strict=True)
+    return {wish.task: wish.agent for wish, outcome in pairs if outcome == "assigned"}
+
+
+def completion_entry(
+    pool: Pool, task: str = "t1", status: str = "completed", **facts: Any
+) -> settles.CompletionEntry:
+    """What the agent that holds the task says, as it stands in the stream; `facts` differ from the truth."""
+    known = pool.client.hgetall(pool.keys.task(task))
+    said = {"agent": known.get("agent", "a1"), "attempt": int(known.get("attempt", 1))}
+    said |= {"lease": known.get("nonce", nonce("none")), "duration_ms": 1500} | facts
+    done = Completion(task=task, status=Status(status), **said)
+    return settles.CompletionEntry(pool.client.xadd(pool.keys.completions, done.fields()), done)
+
+
+def settle(pool: Pool, *entries: settles.CompletionEntry) -> list[str]:
+    return [outcome.value for outcome in settles.settle(pool, entries).outcomes]
+
+
+def complete(pool: Pool, task: str = "t1", status: str = "completed", **facts: Any) -> str:
+    """Outcome of one completion, sent and settled."""
+    return settle(pool, completion_entry(pool, task, status, **facts))[0]
+
+
+def populate(pool: Pool) -> None:
+    """Something in every state: two agents of two units, and seven tasks named after where they are."""
+    names = ["pending", "assigned", "failed", "completed", "cancelled"]
+    submit(pool, *names, make_task("dead", max_failures=1), make_task("blocked", depends_on=("pending",)))
+    beat(pool, "a1", max_concurrent=2, start=True)
+    beat(pool, "a2", max_concurrent=2, start=True)
+    for task, status in (("completed", "completed"), ("failed", "failed"), ("dead", "failed")):
+        assign(pool, task, "a1")
+        complete(pool, task, status)
+    pool.run(Script("cancel"), ["no longer needed", "cancelled"])
+    assign(pool, "assigned", "a2")
+
+
+# --- the whole state ---
+
+
+def dump(client: redis.Redis) -> State:
+    """Every key with all it holds. Scores are int where they are whole."""
+    return {key: _read(client, key) for key in sorted(client.keys("*"))}
+
+
+def _read(client: redis.Redis, key: str) -> Any:
+    match client.type(key):
+        case "string":
+            return client.get(key)
+        case "hash":
+            return client.hgetall(key)
+        case "set":
+            return set(client.smembers(key))
+        case "list":
+            return client.lrange(key, 0, -1)
+        case "zset":
+            return {name: _whole(score) for name, score in client.zrange(key, 0, -1, withscores=True)}
+        case "stream":
+            groups = {g["name"]: g["pending"] for g in client.xinfo_groups(key)}
+            return {entry: dict(fields) for entry, fields in client.xrange(key)} | {"groups": groups}
+    raise AssertionError(f"{key}: a type that no key of a pool has")
+
+
+def _whole(score: float) -> float:
+    return int(score) if score.is_integer() else score
+
+
+def _flat(state: State) -> State:
+    """One line a fact: `key` or `key field` (without the pool's prefix) to value."""
+    out: State = {}
+    for key, value in state.items():
+        name = key.partition("}:")[2]
+        if isinstance(value, dict):
+            out |= {f"{name} {field}": inner for field, inner in value.items()}
+        elif isinstance(value, set):
+            out |= {f"{name} {member}": True for member in value}
+        else:
+            out[name] = value
+    return out
+
+
+class Changes:
+    """What a block of calls changed: `state` but for the events stream, and `events` apart."""
+
+    def __init__(self) -> None:
+        self.state: State = {}
+        self.events: list[tuple[str, ...]] = []
+
+    @property
+    def nothing(self) -> bool:
+        return not self.state and not self.events
+
+
+@contextmanager
+def changes(pool: Pool) -> Iterator[Changes]:
+    """Record what the block changes, in the form `key field` -> new value, or GONE."""
+    out, before = Changes(), _flat(dump(pool.client))
+    yield out
+    after = _flat(dump(pool.client))
+    for name in before.keys() | after.keys():
+        if before.get(name, GONE) != after.get(name, GONE):
+            out.state[name] = after.get(name, GONE)
+    new = sorted((n for n in out.state if n.startswith("events ")), key=_entry_order)
+    for name in new:
+        fields = out.state.pop(name)
+        if fields != GONE and name != "events groups":
+            out.events.append((fields["e"], fields["task"], fields["agent"], fields["detail"]))
+    out.state.pop("events groups", None)
+
+
+def _entry_order(name: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", name))
+
+
+def fields(key: str, **values: Any) -> State:
+    """Expected changes of one key."""
+    return {f"{key} {name}": value for name, value in values.items()}
+
+
+def entries(pool: Pool, stream: str) -> list[tuple[str, dict[str, str]]]:
+    return [(entry, dict(content)) for entry, content in pool.client.xrange(stream)]
+
+
+def assert_guarded(pool: Pool, script: Script, args: Sequence[Arg]) -> None:
+    """The call is refused, and writes nothing, on a pool that is gone, another one, newer, or with a bad time."""
+    client, meta = pool.client, pool.client.hgetall(pool.keys.meta)
+
+    def refuses(error: type[Exception], change: Callable[[], object], now: object = None) -> None:
+        change()
+        before = dump(client)
+        head: list[Any] = pool.head()
+        if now is not None:
+            head[2] = now
+        stranger = Pool(client, pool.name, pool.genesis, pool.settings, pool.clock)
+        stranger.head = lambda: head  # type: ignore[method-assign]
+        with pytest.raises(error):
+            stranger.run(script, args)
+        assert dump(client) == before
+        client.delete(pool.keys.meta)
+        client.hset(pool.keys.meta, mapping=meta)
+
+    refuses(SafeStop, lambda: client.delete(pool.keys.meta))
+    refuses(SafeStop, lambda: client.hset(pool.keys.meta, "genesis", nonce("another")))
+    refuses(SchemaMismatch, lambda: client.hset(pool.keys.meta, "min_reader", 2))
+    wrong = ["", "nan", "NaN", "0x10", "-1", "1e3", "1.5", str(2**53)] if pool.clock else ["5"]
+    for now in wrong:
+        refuses(BadArgument, lambda: None, now)
+
+
+def assert_bad_argument(pool: Pool, script: Script, args: Sequence[Any]) -> None:
+    """The call is refused as a fault of the caller, and writes nothing."""
+    before = dump(pool.client)
+    with pytest.raises(BadArgument):
+        pool.run(script, args)
+    assert dump(pool.client) == before
+
+
+# --- what must hold between the keys, computed here a second time from the dump alone ---
+
+
+def structure_violations(state: State, prefix: str) -> list[str]:
+    """Sentences about indexes and counts that do not follow from the tasks and agents of one pool."""
+    own = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+    tasks = _named(own, "task:")
+    agents = _named(own, "agent:")
+    expected: dict[str, Any] = {}
+
+    def zadd(key: str, member: str, score: int) -> None:
+        expected.setdefault(key, {})[member] = score
+
+    for id_, task in tasks.items():
+        state_, lane = task["state"], task["lane"]
+        if state_ == "pending":
+            zadd(f"pending:{task['role']}", id_, int(task["ready_us"]))
+            zadd(f"lane:{lane}", id_, int(task["order_us"]))
+            heads = expected.setdefault(f"lanes:{task['role']}", {})
+            heads[lane] = min(heads.get(lane, 2**53), int(task["order_us"]))
+        if state_ == "assigned":
+            timeout_ms = int(task["d"].split("|")[2])
+            zadd("leases", id_, int(task["granted_us"]) + 1000 * timeout_ms)
+        if state_ == "blocked":
+            zadd("blocked", id_, int(task["accepted_us"]))
+    open_ = [t for t in tasks.values() if t["state"] not in {"completed", "dead", "cancelled"}]
+    expected["laneref"] = _texts(Counter(task["lane"] for task in open_))
+    for id_, agent in agents.items():
+        left = int(agent["max"]) - int(agent["used"])
+        if agent["state"] == "live":
+            zadd("alive", id_, int(agent["beat_ms"]))
+            if agent["mode"] == "running" and left > 0:
+                rank = 1000 * int(agent["used"]) // int(agent["max"]) * 2**42
+                zadd(f"free:{agent['class']}", id_, rank + int(agent["freed_us"]) // 1000)
+                units = expected.setdefault(f"fc:{agent['role']}", {})
+                units[agent["class"]] = units.get(agent["class"], 0) + left
+    live = [agent for agent in agents.values() if agent["state"] == "live"]
+    expected["classn"] = _texts(Counter(agent["class"] for agent in live))
+    indexes = {"leases", "blocked", "alive", "laneref", "classn"} | {
+        key for key in own if re.match(r"(pending|lane|lanes|free|fc):", key)
+    }
+    out = [
+        f"{key} is {own.get(key, {})}, should be {expected.get(key, {})}"
+        for key in sorted(indexes | expected.keys())
+        if own.get(key, {}) != expected.get(key, {})
+    ]
+    for index, definitions in (("laneref", "lanedef"), ("classn", "classdef")):
+        if own.get(index, {}).keys() != own.get(definitions, {}).keys():
+            out.append(f"{definitions} does not define what {index} counts")
+    if len(own.get("wake", [])) > 1:
+        out.append("wake holds more than one token")
+    return out + _text_violations(own) + _inbox_violations(own, tasks, agents)
+
+
+def _named(own: Mapping[str, Any], kind: str) -> dict[str, dict[str, str]]:
+    return {key.removeprefix(kind): value for key, value in own.items() if key.startswith(kind)}
+
+
+def _texts(counts: Mapping[str, int]) -> dict[str, str]:
+    return {name: str(number) for name, number in counts.items()}
+
+
+def _text_violations(own: Mapping[str, Any]) -> list[str]:
+    """Numbers that lost digits: 1.76e+15, 12.0, nan, or a score that is no whole number below 2^53."""
+    out = []
+    for key, value in own.items():
+        if not isinstance(value, dict):
+            continue
+        for field, inner in value.items():
+            if isinstance(inner, str) and re.fullmatch(r"-?\d+\.\d*|-?[\d.]+e[+-]?\d+|-?nan|-?inf", inner):
+                out.append(f"{key} {field} is {inner}")
+            if isinstance(inner, float) or (isinstance(inner, int) and abs(inner) >= 2**53):
+                out.append(f"{key} {field} has the score {inner}")
+    return out
+
+
+def _inbox_violations(own: Mapping[str, Any], tasks: Mapping[str, Any], agents: Mapping[str, Any]) -> list[str]:
+    """A held lease, its inbox entry and its task name each other."""
+    out = []
+    for id_ in agents:
+        inbox = {e: f for e, f in own.get(f"inbox:{id_}", {}).items() if e != "groups"}
+        pointed = set()
+        for key, record in own.get(f"held:{id_}", {}).items():
+            task_id, cost, attempt, entry, granted_us, _ = record.split(" ")
+            pointed.add(entry)
+            found, task = inbox.get(entry, {}), tasks[task_id]
+            said = [found.get(name) for name in ("task", "cost", "attempt", "lease")]
+            if said != [task_id, cost, attempt, key]:
+                out.append(f"held:{id_} {key}: its inbox entry says {said}")
+            facts = [task.get(name) for name in ("agent", "nonce", "attempt", "cost", "granted_us")]
+            if facts != [id_, key, attempt, cost, granted_us]:
+                out.append(f"held:{id_} {key}: its task says {facts}")
+        if pointed != inbox.keys():
+            out.append(f"inbox:{id_} holds other entries than the open leases")
+    return out
