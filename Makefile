@@ -27,7 +27,7 @@ demo: $(STAMP) ## watch the balancer at work on a real trace
 demo-short: $(STAMP) ## the same on 200 tasks, figures as JSON
 	$(BIN)/balancer demo --limit 200 --json
 
-dev: $(STAMP) ## a Redis, a balancer and agents to develop against
+dev: $(STAMP) ## a Redis and a balancer to develop against
 	$(BIN)/balancer dev
 
 test: $(STAMP) ## all tests, with at least 90 % of the branches covered

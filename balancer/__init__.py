@@ -1,21 +1,27 @@
 """A workload balancer on Redis: hands each task to the agent who should do it."""
 
-from balancer.client import Balancer
-from balancer.core.errors import (
-    BalancerError,
-    Conflict,
-    InvalidInput,
-    NotFound,
-    PoolMissing,
-    Refused,
-    SafeStop,
-    SchemaMismatch,
-    Unavailable,
-    WaitTimeout,
-)
-from balancer.core.model import Agent, Assignment, LoadMetrics, Priority, Task, TaskState
-from balancer.ledger.read import RoleQueue, TaskStatus
-from balancer.ledger.submit import Submitted
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from balancer.client import Balancer
+    from balancer.core.errors import (
+        BalancerError,
+        Conflict,
+        InvalidInput,
+        NotFound,
+        PoolMissing,
+        Refused,
+        SafeStop,
+        SchemaMismatch,
+        Unavailable,
+        WaitTimeout,
+    )
+    from balancer.core.model import Agent, Assignment, LoadMetrics, Priority, Task, TaskState
+    from balancer.ledger.read import RoleQueue, TaskStatus
+    from balancer.ledger.submit import Submitted
 
 __all__ = [
     "Agent",
@@ -39,3 +45,30 @@ __all__ = [
     "Unavailable",
     "WaitTimeout",
 ]
+
+_HOMES = {
+    "balancer.client": {"Balancer"},
+    "balancer.core.errors": {
+        "BalancerError",
+        "Conflict",
+        "InvalidInput",
+        "NotFound",
+        "PoolMissing",
+        "Refused",
+        "SafeStop",
+        "SchemaMismatch",
+        "Unavailable",
+        "WaitTimeout",
+    },
+    "balancer.core.model": {"Agent", "Assignment", "LoadMetrics", "Priority", "Task", "TaskState"},
+    "balancer.ledger.read": {"RoleQueue", "TaskStatus"},
+    "balancer.ledger.submit": {"Submitted"},
+}
+
+
+def __getattr__(name: str) -> object:
+    """Loads what is asked for when it is asked for: the Redis client takes longer to load than `balancer --help`."""
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(home), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -28,6 +28,8 @@ from balancer.retry import answered
 DEFAULT_URL = "redis://127.0.0.1:6379/0"
 #: How long a call goes on trying while Redis cannot answer, seconds.
 DEADLINE_S = 10.0
+#: The rule for names, for people.
+NAME_IN_WORDS = "is not a name (letters, digits, '.', '_', '-'; at most 64)"
 
 T = TypeVar("T")
 
@@ -60,9 +62,7 @@ class Balancer:
         except ValueError as error:
             raise InvalidInput(f"redis_url: {error}") from None
         if not is_name(name):
-            raise InvalidInput(
-                f"pool: {name!r} is not a name (letters, digits, '.', '_', '-'; at most 64)"
-            )
+            raise InvalidInput(f"pool: {name!r} {NAME_IN_WORDS}")
         self._pool = self._ask(lambda: Pool.open(self._client, name))
 
     def submit(self, task: Task | Mapping[str, Any] | None = None, /, **fields: Any) -> str:
@@ -203,9 +203,12 @@ def _task(task: Task | Mapping[str, Any] | None, fields: Mapping[str, Any]) -> T
     try:
         return Task(**{**(task or {}), **fields})
     except ValidationError as error:
-        raise InvalidInput(
-            "; ".join(_rule(row) for row in error.errors(include_url=False))
-        ) from None
+        raise InvalidInput(broken_rules(error)) from None
+
+
+def broken_rules(error: ValidationError) -> str:
+    """Every broken rule, naming the field, the value and the rule."""
+    return "; ".join(_rule(row) for row in error.errors(include_url=False))
 
 
 def _rule(row: Any) -> str:
@@ -215,7 +218,8 @@ def _rule(row: Any) -> str:
         if place and row["type"] not in ("missing", "extra_forbidden")
         else ""
     )
-    return f"{place or 'task'}:{value} {row['msg']}"
+    rule = NAME_IN_WORDS if row["type"] == "string_pattern_mismatch" else row["msg"]
+    return f"{place or 'task'}:{value} {rule}"
 
 
 def _stored(answer: Submitted) -> Submitted:
@@ -238,9 +242,7 @@ def _stored(answer: Submitted) -> Submitted:
 def _check_ids(task_ids: Sequence[str]) -> None:
     for task_id in task_ids:
         if not is_name(task_id):
-            raise InvalidInput(
-                f"task id: {str(task_id)[:80]!r} is not a name (letters, digits, '.', '_', '-'; at most 64)"
-            )
+            raise InvalidInput(f"task id: {str(task_id)[:80]!r} {NAME_IN_WORDS}")
 
 
 def _check_cycles(tasks: Sequence[Task]) -> None:

@@ -1,0 +1,179 @@
+"""`balancer dev`: a Redis and a balancer in one command, to develop against."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from balancer import log
+from balancer.cli import options, output
+from balancer.cli.serve import SettingsFile, Strategy, read_settings, stop_on_sigterm
+from balancer.core.errors import BalancerError, InvalidInput
+
+if TYPE_CHECKING:
+    from balancer.embedded import OwnRedis
+
+#: Where clients look when nobody tells them otherwise.
+DEFAULT_PORT = 6379
+
+BANNER = """\
+***********************************************************************
+*  NO REDIS SERVER WAS FOUND: fakeredis stands in for it.              *
+*  It is slower, keeps nothing, and is not quite Redis: good for a     *
+*  first look, for nothing else. Install redis-server for more.        *
+***********************************************************************"""
+
+
+class DirectoryTaken(BalancerError):
+    """Another `balancer dev` keeps its data there."""
+
+    code = "directory_taken"
+    hint = "stop the other one, or give each its own --dir"
+
+
+def dev(
+    *,
+    port: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=65_535,
+            metavar="PORT",
+            help=f"Where Redis listens.  [default: {DEFAULT_PORT}, or a free one]",
+        ),
+    ] = None,
+    directory: Annotated[
+        str | None,
+        typer.Option(
+            "--dir", metavar="DIR", help="Keep the data here; else it goes with the command."
+        ),
+    ] = None,
+    pool: options.PoolName = options.DEFAULT_POOL,
+    strategy: Strategy = None,
+    settings: SettingsFile = None,
+    verbose: options.Verbose = False,
+    as_json: options.Json = False,
+) -> None:
+    """Start a Redis of its own and a balancer, and say how to go on. Ctrl-C stops both.
+
+    Examples:
+      balancer dev
+      balancer dev --port 7000 --dir ./data
+
+    Redis listens on 127.0.0.1 only, without a password. Never for production.
+    """
+    options.check_name("--pool", pool)
+    stop_on_sigterm()
+    chosen = read_settings(settings, strategy)
+    log.configure(as_json=as_json or None, verbose=verbose)
+    from balancer.service import Service
+
+    with own_redis(port, directory) as (redis, url):
+        service = Service(url, pool, chosen)
+        if as_json:
+            output.write_json({"redis_url": url, "pool": pool, "fake": redis.is_fake})
+        else:
+            _say_how_to_go_on(redis, url, pool, directory, service.pool.settings.strategy)
+        output.flush()
+        service.run()
+
+
+@contextmanager
+def own_redis(port: int | None, directory: str | None) -> Iterator[tuple[OwnRedis, str]]:
+    """The Redis to develop against, and its address; fakeredis where there is no server to start."""
+    from balancer.embedded import EmbeddedRedis, ServerFailed, fake_server, find_server
+
+    if find_server() is None:
+        if port is not None or directory is not None:
+            raise InvalidInput("--port, --dir: they need a redis-server, and none was found")
+        output.note(BANNER)
+        with fake_server() as fake:
+            yield fake, fake.url
+        return
+    with _kept(directory) as path:
+        config = {}
+        if path is not None:
+            config = {"dir": _quoted(path), "appendonly": "yes", "appendfsync": "everysec"}
+        chosen = port or DEFAULT_PORT
+        try:
+            redis, url = EmbeddedRedis(config=config | {"port": str(chosen)}), _local(chosen)
+        except ServerFailed:
+            if port is not None:
+                raise
+            redis = EmbeddedRedis(tcp=True, config=config)
+            url = redis.url
+        with redis:
+            yield redis, url
+
+
+def _local(port: int) -> str:
+    return f"redis://127.0.0.1:{port}/0"
+
+
+@contextmanager
+def _kept(directory: str | None) -> Iterator[Path | None]:
+    """The directory, made and locked: two servers in it would ruin each other's file."""
+    if directory is None:
+        yield None
+        return
+    path = Path(directory).absolute()
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = os.open(path / "balancer-dev.lock", os.O_CREAT | os.O_RDWR, 0o600)
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise InvalidInput(f"--dir: cannot use {directory!r}: {why}") from None
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise DirectoryTaken(f"another `balancer dev` keeps its data in {directory}") from None
+        yield path
+    finally:
+        os.close(lock)
+
+
+def _quoted(path: Path) -> str:
+    text = str(path)
+    if not text.isprintable():
+        raise InvalidInput(f"--dir: {text!r} holds characters that redis.conf cannot")
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+def _say_how_to_go_on(
+    redis: OwnRedis, url: str, pool: str, directory: str | None, strategy: str
+) -> None:
+    from balancer.embedded import EmbeddedRedis
+
+    version = f"Redis {redis.version}" if isinstance(redis, EmbeddedRedis) else "fakeredis"
+    data = f"kept in {directory}" if directory else "gone when this stops"
+    output.facts(
+        (("redis", f"{url}  ({version}; data {data})"), ("pool", pool), ("strategy", strategy))
+    )
+    said = {
+        "BALANCER_REDIS_URL": (url, options.DEFAULT_URL),
+        "BALANCER_POOL": (pool, options.DEFAULT_POOL),
+    }
+    exports = [
+        f"  export {name}={value}" for name, (value, usual) in said.items() if value != usual
+    ]
+    if exports:
+        output.write("\nIn every other terminal first:")
+        output.write("\n".join(exports))
+    output.write(
+        """
+Next, in other terminals:
+  submit a task    balancer submit --role developer --category feature \\
+                     --payload '{"page": "home"}'
+  run an agent     python examples/agent.py    (its ten lines: see the README)
+  have a look      balancer status
+
+Ctrl-C stops everything."""
+    )

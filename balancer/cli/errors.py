@@ -1,0 +1,46 @@
+"""How a command ends: exit codes, and what is said when it fails."""
+
+from __future__ import annotations
+
+import sys
+
+from balancer.cli.output import json_text, note
+from balancer.core.errors import BalancerError
+from balancer.log import printable, without_secrets
+
+OK, FAILURE, USAGE, NOT_FOUND, NO_REDIS, CONFLICT, UNMET, TIMEOUT, INTERRUPTED = *range(8), 130
+
+#: Exit code by the error's own code; 1 for every other.
+EXIT_CODES = {
+    "invalid_input": USAGE,
+    "not_found": NOT_FOUND,
+    "redis_unavailable": NO_REDIS,
+    "pool_missing": NO_REDIS,
+    "safe_stop": NO_REDIS,
+    "conflict": CONFLICT,
+    "refused": UNMET,
+    "timeout": TIMEOUT,
+}
+#: Longest message, in characters.
+LONGEST = 2_000
+
+
+def failed(error: BalancerError, as_json: bool) -> int:
+    """Tell of an error; the exit code."""
+    tell(error.code, str(error), error.hint, error.retryable, as_json=as_json)
+    return EXIT_CODES.get(error.code, FAILURE)
+
+
+def tell(
+    code: str, message: str, hint: str = "", retryable: bool = False, *, as_json: bool
+) -> None:
+    """An error on stderr, as text or as JSON."""
+    lines = without_secrets(message)[:LONGEST].splitlines() or [""]
+    message = "\n".join(printable(line) for line in lines)
+    if as_json:
+        body = {"code": code, "message": message, "hint": hint, "retryable": retryable}
+        note(json_text({"error": body}, sys.stderr))
+        return
+    note(f"error: {message}")
+    if hint:
+        note(f"hint: {hint}")

@@ -1,0 +1,136 @@
+"""The options that commands share, and how a command opens the pool that they name."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import typer
+
+from balancer.core.errors import InvalidInput, Unavailable
+from balancer.log import without_secrets
+
+if TYPE_CHECKING:
+    from balancer.client import Balancer
+    from balancer.ledger.pool import Pool
+
+#: How long a command that only reads goes on trying while Redis is away, seconds.
+READ_DEADLINE_S = 3.0
+#: The same for a command that writes.
+WRITE_DEADLINE_S = 10.0
+#: Rows of a list when nobody says otherwise, and the most there can be.
+LIMIT, MOST = 50, 1_000
+
+RedisUrl = Annotated[
+    str,
+    typer.Option("--redis-url", envvar="BALANCER_REDIS_URL", metavar="URL", help="Where Redis is."),
+]
+PoolName = Annotated[
+    str, typer.Option("--pool", envvar="BALANCER_POOL", metavar="NAME", help="Which pool.")
+]
+Json = Annotated[
+    bool, typer.Option("--json", help="Data as JSON on stdout, errors as JSON on stderr.")
+]
+Limit = Annotated[
+    int, typer.Option("--limit", min=1, max=MOST, metavar="N", help="At most this many rows.")
+]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Log every pass, too.")]
+
+DEFAULT_URL, DEFAULT_POOL = "redis://127.0.0.1:6379/0", "default"
+
+T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., None])
+
+
+def group(name: str, text: str) -> typer.Typer:
+    """A noun: prints its help when no verb follows."""
+    app = typer.Typer(
+        name=name, help=text, rich_markup_mode=None, context_settings=CONTEXT, add_completion=False
+    )
+
+    @app.callback(invoke_without_command=True)
+    def show_help(context: typer.Context) -> None:
+        if context.invoked_subcommand is None:
+            typer.echo(context.get_help())
+
+    return app
+
+
+def verb(app: typer.Typer, name: str) -> Callable[[F], F]:
+    """Make a function a command. Its docstring is the help; paragraphs with indented lines keep their lines."""
+
+    def register(function: F) -> F:
+        paragraphs = inspect.cleandoc(function.__doc__ or "").split("\n\n")
+        told = (f"\b\n{text}" if "\n  " in text else text for text in paragraphs)
+        app.command(name, help="\n\n".join(told), context_settings=CONTEXT)(function)
+        return function
+
+    return register
+
+
+#: For every command: `-h` works, and help is never wider than is good to read.
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+@contextmanager
+def opened(redis_url: str, pool: str, deadline_s: float = READ_DEADLINE_S) -> Iterator[Balancer]:
+    """The pool, opened for one command.
+
+    Raises:
+        InvalidInput: the address or the name breaks its rule.
+        PoolMissing: there is no such pool.
+        Unavailable: Redis does not answer.
+    """
+    from balancer.client import Balancer
+
+    with pointing_at(redis_url):
+        try:
+            balancer = Balancer(redis_url, pool, deadline_s=deadline_s)
+        except TypeError as error:  # an option in the address that the Redis client does not know
+            raise bad_url(redis_url, error) from None
+        with balancer:
+            yield balancer
+
+
+def bad_url(redis_url: str, error: Exception) -> InvalidInput:
+    """What to say of an address that the Redis client refuses."""
+    return InvalidInput(f"--redis-url: {without_secrets(redis_url)!r} is no address: {error}")
+
+
+def check_name(what: str, name: str) -> None:
+    """Refuse what is not a name.
+
+    Raises:
+        InvalidInput: it is not a name.
+    """
+    from balancer.client import NAME_IN_WORDS
+    from balancer.core.names import is_name
+
+    if not is_name(name):
+        raise InvalidInput(f"{what}: {name[:80]!r} {NAME_IN_WORDS}")
+
+
+def asked(balancer: Balancer, question: Callable[[Pool], T]) -> T:
+    """The answer to a read that the client has no method for, with the same patience.
+
+    Raises:
+        Unavailable: Redis does not answer.
+    """
+    from balancer.retry import answered
+
+    return answered(lambda: question(balancer.pool), READ_DEADLINE_S)
+
+
+@contextmanager
+def pointing_at(redis_url: str) -> Iterator[None]:
+    """Makes errors of the connection say which address they are about, without its password."""
+    try:
+        yield
+    except Unavailable as error:
+        error.hint = (
+            f"is there a Redis at {without_secrets(redis_url)}? "
+            "Name another with --redis-url or BALANCER_REDIS_URL; `balancer dev` starts one"
+        )
+        raise

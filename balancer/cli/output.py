@@ -1,0 +1,128 @@
+"""What goes to the terminal: data to stdout, messages to stderr; tables with colours for eyes, plain text for pipes."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from typing import Any, TextIO
+
+from balancer.log import printable
+
+#: What stands for nothing in a table.
+NOTHING = "-"
+_STYLES = {
+    "completed": "green",
+    "assigned": "cyan",
+    "live": "green",
+    "failed": "yellow",
+    "dead": "red",
+    "lost": "red",
+    "critical": "red",
+    "high": "yellow",
+}
+
+
+def write(text: str) -> None:
+    """A line of data."""
+    sys.stdout.write(text + "\n")
+
+
+def note(text: str) -> None:
+    """A line for whoever sits there."""
+    sys.stderr.write(text + "\n")
+
+
+def flush() -> None:
+    """Let go of what is buffered."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+
+
+def abandon() -> None:
+    """Nobody reads any more: what is buffered goes nowhere, also when the interpreter flushes at its end."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def write_json(value: Any) -> None:
+    """One JSON document on one line."""
+    write(json_text(value))
+
+
+def json_text(value: Any, to: TextIO | None = None) -> str:
+    """Compact JSON that the stream's encoding can carry; stdout's, if none is given."""
+    stream = to or sys.stdout
+    unicode = (stream.encoding or "ascii").lower().replace("-", "").startswith("utf")
+    return json.dumps(value, ensure_ascii=not unicode, separators=(", ", ": "))
+
+
+def table(
+    columns: Sequence[str], rows: Iterable[Sequence[object]], numbers: Sequence[str] = ()
+) -> None:
+    """Rows under their columns; those named in `numbers` stand to the right."""
+    cells = [[_cell(value) for value in row] for row in rows]
+    if is_for_eyes(sys.stdout):
+        _draw(columns, cells, numbers)
+        return
+    widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
+    for row in ([name.upper() for name in columns], *cells):
+        line = (
+            cell.rjust(width) if name in numbers else cell.ljust(width)
+            for name, cell, width in zip(columns, row, widths, strict=True)
+        )
+        write("  ".join(line).rstrip())
+
+
+def facts(pairs: Iterable[tuple[str, object]]) -> None:
+    """One fact a line, names in a column."""
+    rows = [(name, _cell(value)) for name, value in pairs]
+    width = max((len(name) for name, _ in rows), default=0)
+    for name, value in rows:
+        write(f"{name.ljust(width)}  {value}")
+
+
+def is_for_eyes(stream: TextIO) -> bool:
+    """Whether somebody looks at a terminal that may have colours."""
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def seconds(value: float | None) -> str:
+    """A duration for people."""
+    if value is None:
+        return NOTHING
+    if value < 1:
+        return f"{1_000 * value:.0f} ms"
+    if value < 10:
+        return f"{value:.1f} s"
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if value >= 2 * size:
+            return f"{value / size:.0f} {unit}"
+    return f"{value:.0f} s"
+
+
+def count(number: int, noun: str) -> str:
+    """The number and its noun, in the plural where that is due."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _cell(value: object) -> str:
+    return printable(NOTHING if value is None or value == "" else str(value))
+
+
+def _draw(columns: Sequence[str], rows: list[list[str]], numbers: Sequence[str]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    drawn = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    # The first column names the row: it is folded rather than cut, so that it can be copied.
+    least = min(20, max((len(row[0]) for row in rows), default=0))
+    drawn.add_column(columns[0].upper(), overflow="fold", min_width=least)
+    for name in columns[1:]:
+        drawn.add_column(name.upper(), justify="right" if name in numbers else "left", no_wrap=True)
+    for row in rows:
+        drawn.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in row))
+    Console(file=sys.stdout, highlight=False).print(drawn)

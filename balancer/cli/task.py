@@ -1,0 +1,192 @@
+"""`balancer task`: list, show and cancel tasks."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from balancer.cli import options, output
+from balancer.core.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from balancer.client import Balancer
+    from balancer.ledger.read import TaskStatus
+
+app = options.group("task", "List, show and cancel tasks.")
+
+TaskId = Annotated[str, typer.Argument(metavar="ID", help="The task.", show_default=False)]
+COLUMNS = ("id", "state", "age", "role", "category", "priority", "agent", "try", "reason")
+
+
+@options.verb(app, "ls")
+def ls(
+    *,
+    state: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="STATE",
+            help="blocked, pending, assigned, failed, completed, dead or cancelled; may be repeated."
+            "  [default: all, unfinished ones first]",
+        ),
+    ] = None,
+    role: Annotated[str | None, typer.Option(metavar="NAME", help="Of this role only.")] = None,
+    limit: options.Limit = options.LIMIT,
+    redis_url: options.RedisUrl = options.DEFAULT_URL,
+    pool: options.PoolName = options.DEFAULT_POOL,
+    as_json: options.Json = False,
+) -> None:
+    """List tasks, state by state, the oldest first.
+
+    Examples:
+      balancer task ls
+      balancer task ls --state dead --json
+      balancer task ls --state pending --role developer --limit 10
+    """
+    with options.opened(redis_url, pool) as balancer:
+        tasks, has_more = _listed(balancer, state or [], role, limit)
+        now = options.asked(balancer, _now)
+    if as_json:
+        output.write_json([_listed_json(task) for task in tasks])
+    else:
+        output.table(COLUMNS, (_row(task, now) for task in tasks), numbers=("try", "age"))
+    if has_more:
+        output.note(f"the first {len(tasks)}; --limit shows more, --state and --role narrow it")
+
+
+@options.verb(app, "show")
+def show(
+    task_id: TaskId,
+    redis_url: options.RedisUrl = options.DEFAULT_URL,
+    pool: options.PoolName = options.DEFAULT_POOL,
+    as_json: options.Json = False,
+) -> None:
+    """Show all that the pool knows of a task.
+
+    Where it is, why it went there, and what came out.
+
+    Example:
+      balancer task show gw5xk2v7q3ma4
+    """
+    options.check_name("task id", task_id)
+    with options.opened(redis_url, pool) as balancer:
+        status = balancer.status(task_id)
+    show_status(status, as_json)
+
+
+@options.verb(app, "cancel")
+def cancel(
+    task_id: TaskId,
+    reason: Annotated[
+        str, typer.Option(metavar="TEXT", help="Why; kept with the task.")
+    ] = "cancelled",
+    redis_url: options.RedisUrl = options.DEFAULT_URL,
+    pool: options.PoolName = options.DEFAULT_POOL,
+    as_json: options.Json = False,
+) -> None:
+    """Cancel a task that no agent holds yet. Cancelling it again changes nothing.
+
+    Example:
+      balancer task cancel gw5xk2v7q3ma4 --reason 'not needed any more'
+    """
+    options.check_name("task id", task_id)
+    with options.opened(redis_url, pool, options.WRITE_DEADLINE_S) as balancer:
+        balancer.cancel(task_id, reason)
+    if as_json:
+        output.write_json({"id": task_id, "state": "cancelled"})
+    else:
+        output.note(f"cancelled {task_id}")
+
+
+def show_status(status: TaskStatus, as_json: bool) -> None:
+    """All facts of one task."""
+    if as_json:
+        output.write_json(status.model_dump(mode="json"))
+        return
+    times = {
+        "waited": _span(status.ready_at, status.granted_at),
+        "took": _span(status.granted_at, status.ended_at),
+    }
+    output.facts(
+        (name, value)
+        for name, value in {
+            **status.model_dump(include={"id", "state", "role", "category", "priority", "cost"}),
+            "agent": status.agent,
+            "attempt": status.attempt or None,
+            "failures": f"{status.failures} of {status.max_failures}" if status.failures else None,
+            "losses": status.losses or None,
+            "reason": status.reason,
+            **times,
+            "why": _why(status),
+            **{name: _text(value) for name, value in (status.body | status.result).items()},
+        }.items()
+        if value not in (None, "")
+    )
+
+
+def _listed(
+    balancer: Balancer, names: list[str], role: str | None, limit: int
+) -> tuple[list[TaskStatus], bool]:
+    """Tasks of the states, and whether there are more. A role is looked for among the first 1,000 of each state."""
+    from balancer.core.model import TaskState
+    from balancer.ledger import read
+
+    known = [s for s in TaskState if s is not TaskState.SCHEDULED]  # nothing is scheduled yet
+    states = [state for state in known if not names or state.value in names]
+    for name in names:
+        if name not in known:
+            raise InvalidInput(f"--state: {name!r} is none of {', '.join(known)}")
+    if role is not None:
+        options.check_name("--role", role)
+    found: list[TaskStatus] = []
+    for state in states:
+        wanted = limit + 1 - len(found)
+        at_most = read.MOST if role else wanted
+        ids = options.asked(balancer, partial(read.task_ids, state=state, role=role, limit=at_most))
+        page = (task for task in balancer.statuses(ids) if task and role in (None, task.role))
+        found += list(page)[:wanted]
+        if len(found) > limit:
+            return found[:limit], True
+    return found, False
+
+
+def _now(pool: Any) -> float:
+    from balancer.ledger.read import now_s
+
+    return now_s(pool)
+
+
+def _row(task: TaskStatus, now: float) -> tuple[object, ...]:
+    age = output.seconds(max(0.0, now - task.accepted_at))
+    return (
+        task.id,
+        task.state.value,
+        age,
+        task.role,
+        task.category,
+        task.priority,
+        task.agent,
+        task.attempt or None,
+        task.reason,
+    )
+
+
+def _listed_json(task: TaskStatus) -> dict[str, Any]:
+    """Without what makes it large; `task show` has it."""
+    return task.model_dump(mode="json", exclude={"body", "result", "assignment"})
+
+
+def _span(start: float | None, end: float | None) -> str | None:
+    return None if start is None or end is None else output.seconds(max(0.0, end - start))
+
+
+def _why(status: TaskStatus) -> str | None:
+    if status.assignment is None:
+        return None
+    parts = ", ".join(f"{name} {value:g}" for name, value in status.assignment.scores.items())
+    return f"{status.assignment.reason}: {parts}" if parts else status.assignment.reason
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else output.json_text(value)

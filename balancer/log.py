@@ -1,0 +1,116 @@
+"""How a balancer process logs, and how text is made safe to show. Only `serve` and `dev` configure logging.
+
+Events are in the past tense and never hold an id; ids and numbers are fields beside them. One event is one line: JSON,
+or aligned text on a terminal. What a task carries is left out, passwords are struck out, long values are cut, and
+control characters are escaped, so that no task can write into somebody's terminal or forge a line.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from collections.abc import MutableMapping
+from typing import Any, TextIO
+
+#: Longest value of a field, in characters, and longest traceback.
+LONGEST, LONGEST_TRACE = 256, 8_192
+#: Most items of a list or a mapping that are shown, and how deep.
+MOST_ITEMS, DEEPEST = 20, 3
+
+#: Fields that hold what a task carries.
+_CARRIED = {"payload", "description", "body", "result"}
+_SECRET = re.compile(r"passw|secret|token|credential|authorization|api_?key", re.IGNORECASE)
+#: What stands between `://` and the last `@` of a word may hold a password.
+_USERINFO = re.compile(r"://\S*@")
+_QUERY = re.compile(r"([?&](?:password|username)=)[^&\s]*", re.IGNORECASE)
+
+
+def configure(
+    *, as_json: bool | None = None, verbose: bool = False, to: TextIO | None = None
+) -> None:
+    """Send the library's events to a stream.
+
+    Args:
+        as_json: one JSON object a line; default: unless the stream is a terminal.
+        verbose: events of every pass, too.
+        to: the stream; default: stderr.
+    """
+    import structlog
+
+    stream = to or sys.stderr
+    if as_json is None:
+        as_json = not stream.isatty()
+    last: Any = (
+        structlog.processors.JSONRenderer(ensure_ascii=False, allow_nan=True)
+        if as_json
+        else structlog.dev.ConsoleRenderer(
+            colors=stream.isatty(), exception_formatter=structlog.dev.plain_traceback
+        )
+    )
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            cleaned,
+            last,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(
+            logging.DEBUG if verbose else logging.INFO
+        ),
+        logger_factory=structlog.WriteLoggerFactory(stream),
+    )
+
+
+def cleaned(logger: object, method: str, event: MutableMapping[str, Any]) -> dict[str, Any]:  # noqa: ARG001 - structlog's signature
+    """Every field safe to show."""
+    return {str(name): _field(str(name), value) for name, value in event.items()}
+
+
+def _field(name: str, value: Any) -> Any:
+    if name in _CARRIED:
+        return "(left out)"
+    if _SECRET.search(name):
+        return "***"
+    if name == "exception":  # a traceback: its lines are ours, its last one may quote anybody
+        lines = without_secrets(str(value))[-LONGEST_TRACE:].splitlines()
+        return "\n".join(printable(line) for line in lines)
+    return _value(value, DEEPEST)
+
+
+def _value(value: Any, depth: int) -> Any:
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if depth and isinstance(value, dict):
+        items = list(value.items())[:MOST_ITEMS]
+        return {str(key)[:LONGEST]: _field_in(str(key), item, depth) for key, item in items}
+    if depth and isinstance(value, list | tuple | set | frozenset):
+        return [_value(item, depth - 1) for item in list(value)[:MOST_ITEMS]]
+    return printable(without_secrets(str(value)), LONGEST)
+
+
+def _field_in(name: str, value: Any, depth: int) -> Any:
+    return (
+        _field(name, None) if name in _CARRIED or _SECRET.search(name) else _value(value, depth - 1)
+    )
+
+
+def without_secrets(text: str) -> str:
+    """The text with user names and passwords of addresses struck out."""
+    return _QUERY.sub(r"\1***", _USERINFO.sub("://***@", text))
+
+
+def printable(text: str, longest: int | None = None) -> str:
+    """The text on one line, cut at `longest` characters; control characters, and what hides or turns text, escaped."""
+    if longest is not None and len(text) > longest:
+        text = text[: longest - 1] + "…"
+    if text.isprintable():
+        return text
+    return "".join(
+        char
+        if char.isprintable()
+        else char.encode("unicode_escape", "surrogatepass").decode("ascii")
+        for char in text
+    )

@@ -1,0 +1,492 @@
+"""The `balancer` command against a real Redis, in this process: what it prints, and how it ends."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import structlog
+
+from balancer import Balancer, log
+from balancer.cli import run
+from balancer.core.names import new_id
+from balancer.embedded import EmbeddedRedis
+from balancer.ledger.pool import Pool
+from balancer.protocol.connect import connect
+from balancer.service import Service
+from worker import Agent, TaskContext
+
+#: Nobody listens on the discard port.
+NOBODY = "redis://127.0.0.1:9/0"
+
+
+class Answer(NamedTuple):
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def data(self) -> Any:
+        """What it printed, as JSON."""
+        return json.loads(self.out)
+
+    @property
+    def lines(self) -> list[Any]:
+        """The same, a document a line."""
+        return [json.loads(line) for line in self.out.splitlines()]
+
+    @property
+    def error(self) -> Any:
+        """What it said on stderr, as JSON."""
+        return json.loads(self.err)["error"]
+
+
+Command = Callable[..., Answer]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[EmbeddedRedis]:
+    with EmbeddedRedis() as server:
+        yield server
+
+
+@pytest.fixture
+def pool(server: EmbeddedRedis, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pool]:
+    """A new pool that nobody serves, named by the environment."""
+    monkeypatch.setenv("BALANCER_REDIS_URL", server.url)
+    monkeypatch.setenv("BALANCER_POOL", name := new_id())
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    with connect(server.url) as client:
+        yield Pool.create(client, name)
+
+
+@pytest.fixture
+def balancer(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
+    """Runs a command; `stdin` is what it may read."""
+
+    def run_it(*arguments: str, stdin: bytes = b"") -> Answer:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+        code = run(arguments)
+        answer = Answer(code, *capsys.readouterr())
+        assert "Traceback" not in answer.err
+        return answer
+
+    return run_it
+
+
+@pytest.fixture
+def served(pool: Pool, server: EmbeddedRedis) -> Iterator[Pool]:
+    """The pool with a balancer and one agent: `feature` succeeds, `bug` fails."""
+    agent = Agent(
+        "builder-1", role="developer", max_concurrent=2, redis_url=server.url, pool=pool.name
+    )
+
+    @agent.task("feature")
+    def build(task: TaskContext) -> dict[str, Any]:
+        return {"built": task.payload}
+
+    @agent.task("bug")
+    def fix(task: TaskContext) -> None:
+        raise ValueError("no idea \x1b[31m")
+
+    log.configure(to=io.StringIO())
+    service = Service(server.url, pool.name, tick_s=0.05, sweep_s=0.1).start()
+    try:
+        with agent:
+            yield pool
+    finally:
+        service.stop()
+        structlog.reset_defaults()
+
+
+def test_submit_prints_the_id_and_repeating_it_changes_nothing(
+    balancer: Command, pool: Pool
+) -> None:
+    first = balancer("submit", "--role", "developer", "--id", "t-1", "--payload", '{"n": 1}')
+    again = balancer(
+        "submit", "--role", "developer", "--id", "t-1", "--payload", '{"n": 1}', "--json"
+    )
+    other = balancer(
+        "submit", "--role", "developer", "--id", "t-1", "--payload", '{"n": 2}', "--json"
+    )
+    assert first == Answer(0, "t-1\n", "")
+    assert (again.code, again.data) == (0, {"id": "t-1"})
+    assert (other.code, other.out, other.error["code"]) == (5, "", "conflict")
+    assert balancer("task", "show", "t-1", "--json").data["body"] == {"payload": {"n": 1}}
+
+
+def test_every_field_of_a_task_is_an_option(balancer: Command, pool: Pool) -> None:
+    parent = balancer("submit", "--role", "developer").out.strip()
+    options = "--role developer --category bug --priority high --cost 3 --max-failures 7 --run-timeout 9.5"
+    answer = balancer("submit", *options.split(), "--description", "héé", "--depends-on", parent)
+    status = balancer("task", "show", answer.out.strip(), "--json").data
+    expected = {"state": "blocked", "role": "developer", "category": "bug", "priority": "high"}
+    assert expected.items() <= status.items()
+    assert (status["cost"], status["max_failures"], status["body"]) == (
+        3,
+        7,
+        {"description": "héé"},
+    )
+    assert pool.client.hget(pool.keys.task(status["id"]), "d").split("|")[2] == "9500"
+
+
+def test_wait_shows_what_became_of_it(balancer: Command, served: Pool) -> None:
+    good = balancer(
+        "submit",
+        "--role",
+        "developer",
+        "--category",
+        "feature",
+        "--payload",
+        "[1]",
+        "--wait",
+        "20",
+        "--json",
+    )
+    assert (good.code, good.data["state"], good.data["result"]) == (
+        0,
+        "completed",
+        {"result": {"built": [1]}},
+    )
+    bad = balancer(
+        "submit", "--role", "developer", "--category", "bug", "--max-failures", "1", "--wait", "20"
+    )
+    assert bad.code == 1
+    assert "state     dead" in bad.out
+    assert "no idea \\x1b[31m" in bad.out  # an agent's words, harmless
+    never = balancer("submit", "--role", "reviewer", "--wait", "0", "--json")
+    assert (never.code, never.error["code"], never.error["retryable"]) == (7, "timeout", True)
+
+
+def test_bulk_from_a_file(balancer: Command, pool: Pool, tmp_path: Path) -> None:
+    file = tmp_path / "tasks.jsonl"
+    file.write_text(
+        '{"id": "a"}\n\n{"id": "b", "role": "reviewer", "depends_on": ["a"], "payload": 1}\n'
+    )
+    answer = balancer("submit", "--role", "developer", "--file", str(file))
+    assert answer == Answer(0, "a\nb\n", "1 accepted, 1 blocked\n")
+    again = balancer(
+        "submit", "--role", "developer", "--file", "-", "--json", stdin=file.read_bytes()
+    )
+    assert [line["outcome"] for line in again.lines] == ["duplicate", "duplicate"]
+    assert balancer("task", "show", "b", "--json").data["role"] == "reviewer"
+
+
+def test_bulk_of_payloads_on_stdin(balancer: Command, pool: Pool) -> None:
+    answer = balancer("submit", "--role", "developer", "--payload", "-", stdin='1\n"é"\n'.encode())
+    bodies = [balancer("task", "show", id_, "--json").data["body"] for id_ in answer.out.split()]
+    assert bodies == [{"payload": 1}, {"payload": "é"}]
+
+
+def test_bulk_says_which_tasks_were_not_taken(balancer: Command, pool: Pool) -> None:
+    balancer("submit", "--role", "developer", "--id", "a")
+    lines = b'{"id": "a", "role": "other"}\n{"id": "c", "role": "developer"}\n'
+    conflict = balancer("submit", "--file", "-", stdin=lines)
+    assert (conflict.code, conflict.out) == (5, "c\n")
+    assert "task a: conflict (pending)" in conflict.err
+    refused = balancer("submit", "--role", "x", "--file", "-", stdin=b'{"depends_on": ["nobody"]}')
+    assert (refused.code, refused.out) == (6, "")
+    assert "unknown_parent (nobody)" in refused.err
+
+
+def test_a_bad_line_stores_nothing(balancer: Command, pool: Pool) -> None:
+    answer = balancer("submit", "--file", "-", stdin=b'{"role": "x"}\n{"role": "x", "cost": 0}\n')
+    assert answer.code == 2
+    assert "stdin, line 2: cost: '0'" in answer.err
+    assert balancer("task", "ls", "--json").data == []
+
+
+def test_task_ls_is_bounded_and_narrowed(balancer: Command, pool: Pool) -> None:
+    for id_, role in (("a", "developer"), ("b", "reviewer"), ("c", "developer")):
+        balancer("submit", "--role", role, "--id", id_)
+    balancer("task", "cancel", "c", "--reason", "no need")
+
+    def ids(*options: str) -> list[str]:
+        return [task["id"] for task in balancer("task", "ls", "--json", *options).data]
+
+    assert ids() == ["a", "b", "c"]
+    assert ids("--role", "developer") == ["a", "c"]
+    assert ids("--state", "cancelled", "--state", "dead") == ["c"]
+    assert ids("--limit", "2") == ["a", "b"]
+    text = balancer("task", "ls", "--limit", "2")
+    assert text.out.splitlines()[0].split()[:4] == ["ID", "STATE", "AGE", "ROLE"]
+    assert len(text.out.splitlines()) == 3
+    assert text.err.startswith("the first 2;")
+
+
+def test_cancel(balancer: Command, pool: Pool) -> None:
+    id_ = balancer("submit", "--role", "developer").out.strip()
+    assert balancer("task", "cancel", id_) == Answer(0, "", f"cancelled {id_}\n")
+    assert balancer("task", "cancel", id_, "--json").data == {"id": id_, "state": "cancelled"}
+    assert balancer("task", "cancel", "nobody").code == 3
+
+
+def test_a_finished_task_cannot_be_cancelled(balancer: Command, served: Pool) -> None:
+    balancer("submit", "--role", "developer", "--category", "feature", "--id", "t", "--wait", "20")
+    answer = balancer("task", "cancel", "t", "--json")
+    assert (answer.code, answer.error["code"]) == (5, "conflict")
+
+
+def test_what_ops_look_at(balancer: Command, served: Pool) -> None:
+    balancer("submit", "--role", "developer", "--category", "feature", "--wait", "20")
+    balancer("submit", "--role", "reviewer")
+    with Balancer() as client:
+        load = client.load_metrics()
+    status = balancer("status", "--json").data
+    assert status["total_capacity"] == load.total_capacity == 2
+    assert (status["pool"], status["queued_tasks"]) == (served.name, 1)
+    assert [role["role"] for role in status["roles"]] == ["developer", "reviewer"]
+    assert "0 of 2 units used (0%)" in balancer("status").out
+    assert [row["pending"] for row in balancer("queue", "ls", "--json").data] == [0, 1]
+    assert (
+        balancer("queue", "ls", "--limit", "1").err
+        == "the first 1 of 2 roles; --limit shows more\n"
+    )
+    assert [row["id"] for row in balancer("agent", "ls", "--json").data] == ["builder-1"]
+    assert balancer("agent", "ls", "--role", "reviewer", "--json").data == []
+    assert balancer("agent", "show", "builder-1", "--json").data["tasks"] == []
+    assert "0 of 2 units used, 2 free" in balancer("agent", "show", "builder-1").out
+    assert balancer("agent", "show", "nobody").code == 3
+
+
+def test_audit(balancer: Command, pool: Pool) -> None:
+    balancer("submit", "--role", "developer")
+    clean = balancer("audit", "--json")
+    assert (clean.code, clean.data["clean"], clean.data["exact"], clean.data["tasks"]) == (
+        0,
+        True,
+        True,
+        1,
+    )
+    assert balancer("audit").out.startswith("clean (1 task and 0 agents; exact")
+    pool.client.hincrby(pool.keys.pool, "accepted", 1)
+    broken = balancer("audit")
+    assert broken.code == 1
+    assert "2 tasks were accepted, 1 were found" in broken.out
+    assert balancer("audit", "--json").data["violations"] >= 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["nonsense"], "nonsense"),
+        (["task", "ls", "--limit", "-1"], "--limit"),
+        (["task", "ls", "--limit", "abc"], "abc"),
+        (["task", "ls", "--limit", "1001"], "1000"),
+        (["task", "ls", "--state", "lost"], "--state: 'lost' is none of blocked, pending"),
+        (["task", "ls", "--role", "a:b"], "--role: 'a:b' is not a name"),
+        (["task", "show", "a:b"], "task id: 'a:b' is not a name"),
+        (["task", "show", "job\n"], "is not a name"),
+        (["task", "show", ""], "task id: '' is not a name"),
+        (["task", "show", "\u0430gent"], "is not a name"),
+        (["task", "show"], "Missing argument 'ID'"),
+        (["agent", "show", "x" * 65], "is not a name"),
+        (["submit"], "role: Field required"),
+        (["submit", "--role", "{x}y"], "role: '{x}y' is not a name"),
+        (["submit", "--role", "x", "--cost", "0"], "cost: '0'"),
+        (["submit", "--role", "x", "--cost", "1.5"], "1.5"),
+        (["submit", "--role", "x", "--priority", "urgent"], "priority: 'urgent'"),
+        (["submit", "--role", "x", "--max-failures", "101"], "max_failures: '101'"),
+        (["submit", "--role", "x", "--run-timeout", "nan"], "run_timeout_s: 'nan'"),
+        (["submit", "--role", "x", "--id", "t", "--depends-on", "t"], "names the task itself"),
+        (["submit", "--role", "x", "--wait", "-1"], "--wait"),
+        (["submit", "--role", "x", "--payload", "{"], "payload: '{' is not JSON"),
+        (["submit", "--role", "x", "--payload", '{"a": NaN}'], "NaN is not JSON"),
+        (["submit", "--role", "x", "--payload", "[1e999]"], "inf is not a finite number"),
+        (["submit", "--role", "x", "--payload", "9007199254740993"], "2^53"),
+        (["submit", "--role", "x", "--payload", "9" * 5000], "payload: "),
+        (["submit", "--role", "x", "--payload", '{"a": 1, "a": 2}'], "key 'a' stands twice"),
+        (["submit", "--role", "x", "--payload", r'"\ud800"'], "lone surrogate"),
+        (["submit", "--role", "x", "--payload", "[" * 100_000], "nested too deep"),
+        (["submit", "--role", "x", "--payload", "[" * 33 + "]" * 33], "deeper than 32"),
+        (["submit", "--role", "x", "--payload", json.dumps(["x" * 16_000] * 5)], "at most 65536"),
+        (["submit", "--role", "x", "--payload", "1", "--file", "f"], "--payload"),
+        (["submit", "--role", "x", "--payload", "-", "--file", "f"], "--payload"),
+        (["submit", "--role", "x", "--payload", "-", "--wait", "1"], "--wait"),
+        (["submit", "--role", "x", "--payload", "-", "--id", "t"], "--id: 't'"),
+        (["submit", "--file", "/nowhere"], "cannot read '/nowhere': No such file"),
+        (["submit", "--file", "/"], "cannot read '/'"),
+        (["submit", "--role", "x", "--description", "\udcff"], "description"),
+        (["status", "--redis-url", "http://u:secret@h"], "redis_url: Redis URL must"),
+        (["status", "--redis-url", "redis://u:secret@h:port/0"], "redis_url"),
+        (["status", "--redis-url", "redis://127.0.0.1:9/0?colour=red"], "colour"),
+        (["status", "--pool", "a b"], "pool: 'a b' is not a name"),
+        (["serve", "--pool", "a:b"], "--pool: 'a:b' is not a name"),
+        (["serve", "--redis-url", "http://u:secret@h"], "--redis-url"),
+        (["serve", "--strategy", "magic"], "strategy: 'magic'"),
+        (["serve", "--settings", "/nowhere.toml"], "cannot read"),
+        (["dev", "--port", "70000"], "--port"),
+        (["dev", "--dir", "/dev/null/x"], "--dir: cannot use"),
+        (["demo", "--agents", "0"], "--agents"),
+        (["demo", "--trace", "/nowhere"], "cannot read '/nowhere'"),
+    ],
+    ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else "",
+)
+def test_bad_input(balancer: Command, pool: Pool, arguments: Sequence[str], said: str) -> None:
+    keys = pool.client.dbsize()
+    answer = balancer(*arguments, "--json")
+    assert (answer.code, answer.out) == (2, "")
+    assert set(answer.error) == {"code", "message", "hint", "retryable"}
+    assert said in answer.error["message"]
+    assert "secret" not in answer.err
+    assert pool.client.dbsize() == keys
+    as_text = balancer(*arguments)
+    assert as_text.code == 2
+    assert as_text.err.startswith("error: ")
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"\xff\xfe{\x00}\x00", "UTF-16"),
+        ('{"role": "x"}'.encode("utf-16-be"), "UTF-16"),
+        (b'\xef\xbb\xbf{"role": "x"}', "byte order mark"),
+        (b'{"role": "\xff"}', "not UTF-8 at byte 10"),
+        (b"[]", "is not an object"),
+        (b"null", "is not an object"),
+        (b'{"role": "x"} {"role": "y"}', "line 1: "),
+        (b'{"role": "x", "rule": 1}', "line 1: rule: Extra inputs"),
+        (b'{"role": "x"}\n{"role": 7}', "line 2: role: '7'"),
+    ],
+    ids=lambda value: repr(value)[:30],
+)
+def test_bad_lines(balancer: Command, pool: Pool, data: bytes, said: str) -> None:
+    answer = balancer("submit", "--file", "-", stdin=data)
+    assert (answer.code, answer.out) == (2, "")
+    assert said in answer.err
+    assert balancer("task", "ls", "--json").data == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (("s.json", '{"max_losses": 0}'), "s.json: max_losses: '0'"),
+        (("s.json", '{"a": 1, "a": 1}'), "stands twice"),
+        (("s.json", "[]"), "not an object"),
+        (("s.toml", "weights.helth = 1"), "weights.helth: Extra inputs"),
+        (("s.toml", "a = "), "not TOML"),
+        (("s.yaml", ""), "neither .json nor .toml"),
+    ],
+)
+def test_bad_settings(
+    balancer: Command, pool: Pool, tmp_path: Path, settings: tuple[str, str], said: str
+) -> None:
+    file = tmp_path / settings[0]
+    file.write_text(settings[1])
+    answer = balancer("serve", "--pool", "new", "--settings", str(file))
+    assert answer.code == 2
+    assert said in answer.err
+    assert not pool.client.exists("wb:{new}:meta")
+
+
+def test_redis_away(balancer: Command) -> None:
+    began = time.monotonic()
+    answer = balancer("task", "ls", "--redis-url", NOBODY.replace("//", "//u:secret@"), "--json")
+    assert time.monotonic() - began < 8
+    assert (answer.code, answer.error["code"], answer.error["retryable"]) == (
+        4,
+        "redis_unavailable",
+        True,
+    )
+    assert "redis://***@127.0.0.1:9/0" in answer.error["hint"]
+    assert "secret" not in answer.err
+
+
+def test_no_such_pool(balancer: Command, pool: Pool) -> None:
+    answer = balancer("status", "--pool", "elsewhere")
+    assert answer.code == 4
+    assert "there is no pool 'elsewhere'" in answer.err
+    assert "hint: start `balancer serve`" in answer.err
+
+
+def test_interrupted_is_130(balancer: Command, pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Balancer, "wait", interrupt)
+    assert balancer("submit", "--role", "x", "--wait", "9").code == 130
+
+
+def test_a_fault_of_ours_is_one_line(
+    balancer: Command, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError("oh")
+
+    monkeypatch.setattr(Balancer, "queues", fail)
+    answer = balancer("queue", "ls")
+    assert answer.code == 1
+    assert answer.err.splitlines()[0] == "error: ZeroDivisionError: oh"
+
+
+class Terminal(io.StringIO):
+    """Somebody's screen."""
+
+    encoding = "utf-8"
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_tables_have_colours_on_a_terminal_only(
+    balancer: Command, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERM", "xterm-256color")
+    balancer("submit", "--role", "developer", "--priority", "critical")
+
+    def shown() -> str:
+        terminal = Terminal()
+        monkeypatch.setattr(sys, "stdout", terminal)
+        assert run(["task", "ls"]) == 0
+        return terminal.getvalue()
+
+    assert "\x1b[" in shown()
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert "\x1b[" not in shown()
+
+
+def test_without_redis_server_dev_says_loudly_what_stands_in(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from balancer.cli.dev import own_redis
+
+    monkeypatch.setattr("balancer.embedded.find_server", lambda: None)
+    with own_redis(None, None) as (redis, url), connect(url) as client:
+        assert redis.is_fake
+        assert client.ping()
+    assert "NO REDIS SERVER WAS FOUND" in capsys.readouterr().err
+    assert run(["dev", "--port", "7000"]) == 2
+
+
+COMMANDS = [
+    *("dev", "serve", "demo", "submit", "status", "audit", "version"),
+    *("task ls", "task show", "task cancel", "agent ls", "agent show", "queue ls"),
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_has_examples_and_json(balancer: Command, command: str) -> None:
+    answer = balancer(*command.split(), "--help")
+    assert answer.code == 0
+    assert f"  balancer {command}" in answer.out.partition("Example")[2]
+    assert "--json" in answer.out
+
+
+def test_the_help_lists_every_command(balancer: Command) -> None:
+    for arguments in ((), ("--help",)):
+        answer = balancer(*arguments)
+        assert answer.code == 0
+        assert all(f"\n  {command.split()[0]} " in answer.out for command in COMMANDS)
+    assert "cancel" in balancer("task").out
+
+
+def test_version(balancer: Command) -> None:
+    assert set(balancer("version", "--json").data) == {"balancer", "python", "redis-py"}

@@ -1,0 +1,197 @@
+"""The `balancer` command as a process of its own: signals, pipes, locales, and what it loads."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis.exceptions import RedisError
+
+from balancer import Balancer
+from balancer.embedded import EmbeddedRedis
+from balancer.ledger.pool import Pool
+from balancer.protocol.connect import connect
+from tests.support.wait import wait_until
+
+ROOT = Path(__file__).parents[2]
+COMMAND = (sys.executable, "-m", "balancer")
+
+Start = Callable[..., subprocess.Popen[str]]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[EmbeddedRedis]:
+    with EmbeddedRedis(tcp=True) as server:
+        yield server
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Starts the command; whatever still runs at the end is killed. stderr goes to a file."""
+    running: list[subprocess.Popen[str]] = []
+
+    def start_it(*arguments: str, **environment: str) -> subprocess.Popen[str]:
+        with (tmp_path / "stderr").open("a") as log:
+            process = subprocess.Popen(
+                [*COMMAND, *arguments],
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                cwd=ROOT,
+                env={**os.environ, **environment},
+            )
+        running.append(process)
+        return process
+
+    yield start_it
+    for process in running:
+        process.kill()
+        process.communicate()
+
+
+def log_has(tmp_path: Path, event: str) -> Callable[[], bool]:
+    """Whether the event was logged, as JSON since the log is no terminal."""
+    file = tmp_path / "stderr"
+    return lambda: any(
+        json.loads(line)["event"] == event
+        for line in file.read_text().splitlines()
+        if line.startswith("{") and line.endswith("}")
+    )
+
+
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*COMMAND, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+        cwd=ROOT,
+        env={**os.environ, **environment},
+    )
+
+
+def started(start: Start, *arguments: str) -> tuple[subprocess.Popen[str], Any]:
+    """`balancer dev --json`, once it has said where it is."""
+    process = start("dev", "--json", *arguments)
+    assert process.stdout is not None
+    return process, json.loads(process.stdout.readline())
+
+
+def test_dev_serves_and_ctrl_c_stops_all_of_it(start: Start, tmp_path: Path) -> None:
+    process, place = started(start, "--pool", "mine")
+    with Balancer(place["redis_url"], "mine") as balancer:
+        task = balancer.submit(role="developer")
+        assert balancer.status(task).state.value == "pending"
+    wait_until(log_has(tmp_path, "balancer_started"), "the balancer runs")
+    process.send_signal(signal.SIGINT)
+    assert process.wait(15) == 0
+    assert log_has(tmp_path, "balancer_stopped")()
+    with connect(place["redis_url"]) as client, pytest.raises(RedisError):
+        client.ping()
+
+
+def test_dev_keeps_its_data_where_it_is_told_to(start: Start, tmp_path: Path) -> None:
+    kept = tmp_path / 'a "directory"'
+    process, place = started(start, "--dir", str(kept))
+    with Balancer(place["redis_url"]) as balancer:
+        task = balancer.submit(role="developer")
+    second = run("dev", "--dir", str(kept), "--json")
+    assert (second.returncode, json.loads(second.stderr)["error"]["code"]) == (1, "directory_taken")
+    process.kill()
+    process.wait()
+
+    process, place = started(start, "--dir", str(kept))
+    with Balancer(place["redis_url"]) as balancer:
+        assert balancer.status(task).role == "developer"
+    process.terminate()
+    assert process.wait(15) == 0
+
+
+def test_dev_on_a_port_that_is_taken(server: EmbeddedRedis) -> None:
+    port = server.url.rpartition(":")[2].partition("/")[0]
+    answer = run("dev", "--port", port)
+    assert answer.returncode == 1
+    assert "in use" in answer.stderr
+    assert "Traceback" not in answer.stderr
+
+
+def test_serve_creates_the_pool_and_sigterm_ends_it_cleanly(
+    start: Start, server: EmbeddedRedis, tmp_path: Path
+) -> None:
+    file = tmp_path / "settings.toml"
+    file.write_text('retry_delay_s = 1.5\n[roles.developer]\nspecializations = ["bug"]\n')
+    arguments = ("--pool", "served", "--settings", str(file), "--strategy", "least_loaded")
+    process = start("serve", "--redis-url", server.url, *arguments)
+    wait_until(log_has(tmp_path, "balancer_started"), "the balancer runs")
+    with connect(server.url) as client:
+        settings = Pool.open(client, "served").settings
+    assert (settings.strategy, settings.retry_delay_s) == ("least_loaded", 1.5)
+    assert settings.specializations_of("developer", "") == ("bug",)
+    process.terminate()
+    assert process.wait(15) == 0
+    assert log_has(tmp_path, "balancer_stopped")()
+
+
+def test_serve_says_that_it_waits_for_redis(start: Start, tmp_path: Path) -> None:
+    process = start("serve", "--redis-url", "redis://:secret@127.0.0.1:9/0")
+    wait_until(log_has(tmp_path, "redis_awaited"), "it says so")
+    assert "secret" not in (tmp_path / "stderr").read_text()
+    process.send_signal(signal.SIGINT)
+    assert process.wait(15) == 130
+
+
+@pytest.mark.parametrize("arguments", [("task", "ls"), ("task", "ls", "--json"), ("--help",)])
+def test_a_reader_that_went_away_is_no_error(
+    server: EmbeddedRedis, arguments: tuple[str, ...]
+) -> None:
+    with connect(server.url) as client:
+        Pool.create(client, "piped")
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    with os.fdopen(write_end, "w") as stdout:
+        process = subprocess.run(
+            [*COMMAND, *arguments],
+            stdout=stdout,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            timeout=30,
+            cwd=ROOT,
+            env={**os.environ, "BALANCER_REDIS_URL": server.url, "BALANCER_POOL": "piped"},
+        )
+    assert (process.returncode, process.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    "locale",
+    [{"LC_ALL": "C"}, {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii"}],
+    ids=["C", "ASCII"],
+)
+def test_text_that_the_locale_cannot_show(server: EmbeddedRedis, locale: dict[str, str]) -> None:
+    with connect(server.url) as client, Balancer(server.url, Pool.create(client, "l").name) as own:
+        task = own.submit(role="developer", description="köl ☃")
+    environment = {"BALANCER_REDIS_URL": server.url, "BALANCER_POOL": "l", **locale}
+    shown = run("task", "show", task, "--json", **environment)
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert json.loads(shown.stdout)["body"] == {"description": "köl ☃"}
+    assert run("task", "show", task, **environment).returncode == 0
+
+
+def test_help_loads_nothing_slow() -> None:
+    slow = "{'redis', 'structlog', 'rich', 'balancer.core.model'}"
+    program = (
+        "import sys; from balancer.cli import run; run(['submit', '--help']); "
+        f"print(*{slow} & set(sys.modules), file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=ROOT
+    )
+    assert (done.returncode, done.stderr) == (0, "\n")

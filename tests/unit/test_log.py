@@ -1,0 +1,106 @@
+"""What reaches a log: no secrets, no payloads, nothing that a terminal obeys, nothing endless."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import structlog
+
+from balancer import log
+
+
+@pytest.fixture
+def stream() -> Iterator[io.StringIO]:
+    yield io.StringIO()
+    structlog.reset_defaults()
+
+
+def logged(stream: io.StringIO, **fields: Any) -> dict[str, Any]:
+    log.configure(to=stream)
+    structlog.get_logger("balancer").info("seen", **fields)
+    entry: dict[str, Any] = json.loads(stream.getvalue())
+    return entry
+
+
+def test_an_event_is_one_json_line(stream: io.StringIO) -> None:
+    entry = logged(stream, task_id="t", attempt=2, share=0.5, ok=True, none=None)
+    assert {"event": "seen", "level": "info", "task_id": "t", "attempt": 2}.items() <= entry.items()
+    assert (entry["share"], entry["ok"], entry["none"]) == (0.5, True, None)
+    assert entry["timestamp"].endswith("Z")
+    assert stream.getvalue().count("\n") == 1
+
+
+def test_what_a_task_carries_and_secrets_are_left_out(stream: io.StringIO) -> None:
+    entry = logged(
+        stream,
+        payload={"a": 1},
+        result="x",
+        api_key="k",
+        context={"password": "p", "body": "b", "n": 1},
+    )
+    assert (entry["payload"], entry["result"], entry["api_key"]) == (
+        "(left out)",
+        "(left out)",
+        "***",
+    )
+    assert entry["context"] == {"password": "***", "body": "(left out)", "n": 1}
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("redis://u:p@h:1/0", "redis://***@h:1/0"),
+        ("to rediss://:p@ss/w@h failed", "to rediss://***@h failed"),
+        ("unix:///s?password=p&db=0", "unix:///s?password=***&db=0"),
+        ("redis://h:1/0", "redis://h:1/0"),
+    ],
+)
+def test_passwords_of_addresses_are_struck_out(text: str, shown: str) -> None:
+    assert log.without_secrets(text) == shown
+
+
+def test_values_are_cut_and_escaped(stream: io.StringIO) -> None:
+    entry = logged(
+        stream, text="x" * 1_000, many=list(range(100)), evil="a\x1b[2J\n\u202eb", odd=object
+    )
+    assert (len(entry["text"]), len(entry["many"])) == (log.LONGEST, log.MOST_ITEMS)
+    assert entry["evil"] == "a\\x1b[2J\\n\\u202eb"
+    assert entry["odd"] == "<class 'object'>"
+
+
+def test_deep_values_end_somewhere(stream: io.StringIO) -> None:
+    deep: Any = 1
+    for _ in range(10):
+        deep = [deep]
+    assert logged(stream, deep=deep)["deep"] == [[["[[[[[[[1]]]]]]]"]]]
+
+
+def test_a_traceback_keeps_its_lines_and_no_password(stream: io.StringIO) -> None:
+    log.configure(to=stream)
+    try:
+        raise ValueError("redis://u:p@h \x1b[31m")
+    except ValueError:
+        structlog.get_logger("balancer").exception("failed")
+    trace = json.loads(stream.getvalue())["exception"]
+    assert trace.startswith("Traceback")
+    assert trace.endswith("ValueError: redis://***@h \\x1b[31m")
+
+
+def test_on_a_terminal_it_is_text_and_only_verbose_shows_every_pass() -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    for verbose in (False, True):
+        terminal = Terminal()
+        log.configure(to=terminal, verbose=verbose)
+        structlog.get_logger("balancer").debug("drained", assigned=1)
+        structlog.get_logger("balancer").info("swept", due=3)
+        structlog.reset_defaults()
+        assert "swept" in terminal.getvalue()
+        assert not terminal.getvalue().startswith("{")
+        assert ("drained" in terminal.getvalue()) is verbose
