@@ -5,7 +5,7 @@
 -- Returns per heartbeat: outcome
 -- Outcomes joined, ok, changed, new_boot, stale, other_boot, too_many_agents, too_many_roles, bad
 -- Keeps   a heartbeat never changes used or n; older entries, seqs and boots change nothing
--- Uses    agent, task
+-- Uses    agent, task, boots
 local max_losses, at, beats = int(ARGV[5], 1, 100, 'max_losses'), 5, {}
 local function arg()
   at = at + 1
@@ -13,25 +13,28 @@ local function arg()
 end
 while at < #ARGV do
   local b = { kind = arg(), entry = arg(), agent = arg(), boot = arg(), seq = int(arg(), 0, 9007199254740991, 'seq'), start = arg() == '1', role = arg(), type = arg(), specs = arg(),
-    class = arg(), def = arg(), max = int(arg(), 0, 1000, 'max'), interval_ms = arg(), ttl_ms = int(arg(), 0, 604800000, 'ttl_ms'), mode = arg(), held = {} }
+    class = arg(), def = arg(), max = int(arg(), 0, 1000, 'max'), interval_ms = str(int(arg(), 0, 86400000, 'interval_ms')), ttl_ms = int(arg(), 0, 604800000, 'ttl_ms'), mode = arg(), held = {} }
   for _ = 1, int(arg(), 0, 1000, 'held') do b.held[arg()] = true end
+  if not string.match(b.entry, '^%d+%-%d+$') then bad('entry: ' .. b.entry .. ' is not a stream id') end
+  if b.kind ~= 'bad' and b.kind ~= 'beat' then bad('kind: ' .. b.kind) end
+  if b.kind == 'beat' and not string.find(' running stopping stopped ', ' ' .. b.mode .. ' ', 1, true) then bad('mode: ' .. b.mode) end
   beats[#beats + 1] = b
 end
 if #beats > 500 then bad('heartbeats: at most 500 a call') end
 
-local function newer(entry, than)
-  local ms, seq = string.match(entry, '^(%d+)%-(%d+)$')
-  local ms2, seq2 = string.match(than, '^(%d+)%-(%d+)$')
-  ms, seq, ms2, seq2 = tonumber(ms), tonumber(seq), tonumber(ms2), tonumber(seq2)
-  return ms > ms2 or (ms == ms2 and seq > seq2)
+local function enter_role(role)
+  if redis.call('SADD', K.roles, role) == 0 or redis.call('SCARD', K.roles) <= 256 then return true end
+  redis.call('SREM', K.roles, role)
+  return false
 end
 
+-- Agent -> score, written once at the end: of two heartbeats in a call, the last decides.
+local alive, timers, fresh = {}, {}, 0
+
 local function new_agent(b)
-  if redis.call('ZCARD', K.alive) + redis.call('ZCARD', K.gone) >= 50000 then return nil, 'too_many_agents' end
-  if redis.call('SADD', K.roles, b.role) == 1 and redis.call('SCARD', K.roles) > 256 then
-    redis.call('SREM', K.roles, b.role)
-    return nil, 'too_many_roles'
-  end
+  if redis.call('ZCARD', K.alive) + redis.call('ZCARD', K.gone) + fresh >= 50000 then return nil, 'too_many_agents' end
+  if not enter_role(b.role) then return nil, 'too_many_roles' end
+  fresh = fresh + 1
   local a = { id = b.agent, role = b.role, class = b.class, max = 0, used = 0, n = 0, boot = '', mode = b.mode, state = 'new', freed_us = 0 }
   a.old = { role = b.role, class = b.class, cap = 0, free = 0, used = 0, n = 0, live = 0, freed_us = 0 }
   AGENTS[b.agent] = a
@@ -39,20 +42,12 @@ local function new_agent(b)
   return a
 end
 
--- The leases that a restarted agent resumes are bound to its new boot and count one loss; reclaim takes the rest.
-local function rebind(b, a)
-  local held = redis.call('HGETALL', k_held(a.id))
-  for i = 1, #held, 2 do
-    local task_id, facts = string.match(held[i + 1], '^(%S+)( .* )%S+$')
-    local losses = tonumber(redis.call('HGET', k_task(task_id), 'losses') or 0) + 1
-    if b.held[held[i]] and losses < max_losses then
-      redis.call('HSET', k_held(a.id), held[i], task_id .. facts .. b.boot)
-      redis.call('HSET', k_task(task_id), 'losses', losses)
-    end
-  end
+-- A look that is due at leases of an earlier boot stays due: heartbeats may come faster than looks.
+local function is_due(a)
+  return a.n > 0 and (timers[a.id] or tonumber(redis.call('ZSCORE', K.agent_timers, a.id) or '') or now_ms + 1) <= now_ms
 end
 
-local alive, timers, newest = {}, {}, 0
+local newest = 0
 local function apply(b)
   local known = redis.call('HMGET', k_agent(b.agent), 'entry', 'seq', 'boots', 'type', 'interval_ms')
   local a, why = load_agent(b.agent), nil
@@ -68,15 +63,16 @@ local function apply(b)
       if string.find(boots, b.boot, 1, true) then return 'stale' end
       if not b.start and a.state == 'live' then return 'other_boot' end
     end
+    if a.role ~= b.role and not enter_role(b.role) then return 'too_many_roles' end
   end
   local outcome, was_live = 'ok', a.state == 'live'
   local declared = a.class ~= b.class or a.mode ~= b.mode or a.ttl_ms ~= b.ttl_ms or known[4] ~= b.type or known[5] ~= b.interval_ms
-  local due_ms
+  local due = is_due(a)
   if a.boot ~= b.boot then
     outcome = known[1] and 'new_boot' or 'joined'
     if a.n > 0 then
-      rebind(b, a)
-      due_ms = now_ms
+      rebind(b, a, max_losses)
+      due = true
     end
     boots = string.sub(a.boot .. ' ' .. boots, 1, 132)
     a.boot = b.boot
@@ -85,7 +81,6 @@ local function apply(b)
   elseif declared then
     outcome = 'changed'
   end
-  if a.role ~= b.role then redis.call('SADD', K.roles, b.role) end
   local is_live = b.mode ~= 'stopped'
   if was_live and not (is_live and a.class == b.class) then class_members(a.class, -1) end
   if is_live and not (was_live and a.class == b.class) then
@@ -105,13 +100,12 @@ local function apply(b)
     event('agent_' .. outcome, '', a.id, a.mode)
   end
   if is_live then
-    put(alive, K.alive, str(a.beat_ms), a.id)
-    put(timers, K.agent_timers, str(due_ms or a.beat_ms + a.ttl_ms), a.id)
+    alive[a.id], timers[a.id] = a.beat_ms, due and now_ms or a.beat_ms + a.ttl_ms
     if not was_live then redis.call('ZREM', K.gone, a.id) end
   else
+    alive[a.id], timers[a.id] = nil, now_ms
     redis.call('ZREM', K.alive, a.id)
     redis.call('ZADD', K.gone, str(now_ms), a.id)
-    redis.call('ZADD', K.agent_timers, str(now_ms), a.id)
   end
   return outcome
 end
@@ -123,9 +117,7 @@ for i, b in ipairs(beats) do
     -- A key of the wrong type must not wedge the rest; its agent is left as it was.
     local fine, answer = pcall(apply, b)
     outcome = fine and answer or 'bad'
-    if not fine then
-      b.boot, b.agent, AGENTS[b.agent] = b.agent, error_text(answer), false
-    end
+    if not fine then b.boot, b.agent = b.agent, error_text(answer) end
   end
   if outcome == 'bad' or outcome == 'too_many_agents' or outcome == 'too_many_roles' then
     redis.call('XADD', K.rejected, 'MAXLEN', '~', '10000', '*', 'stream', 'heartbeats', 'entry', b.entry, 'reason', outcome == 'bad' and b.agent or outcome, 'raw', b.boot)
@@ -133,8 +125,10 @@ for i, b in ipairs(beats) do
   if outcome ~= 'ok' then redis.call('HINCRBY', K.pool, 'heartbeats_' .. outcome, 1) end
   reply[i] = outcome
 end
-if alive[K.alive] then redis.call('ZADD', K.alive, unpack(alive[K.alive])) end
-if timers[K.agent_timers] then redis.call('ZADD', K.agent_timers, unpack(timers[K.agent_timers])) end
+local scores = {}
+for id, ms in pairs(alive) do put(scores, K.alive, str(ms), id) end
+for id, ms in pairs(timers) do put(scores, K.agent_timers, str(ms), id) end
+for key, members in pairs(scores) do redis.call('ZADD', key, unpack(members)) end
 if ARGV[4] == '1' then newest = now_ms end
 if newest > tonumber(redis.call('HGET', KEYS[1], 'hb_mark_ms')) or newest == now_ms then redis.call('HSET', KEYS[1], 'hb_mark_ms', str(newest)) end
 save_agents()

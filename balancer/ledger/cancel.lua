@@ -19,7 +19,9 @@ for i = 5, #ARGV do
   elseif t.state == 'completed' or t.state == 'dead' then
     outcome = 'finished'
   else
-    if t.state == 'pending' then take(t) else redis.call('ZREM', K[t.state], id) end
+    -- The removal goes first: after it the rest runs even when Redis is out of memory.
+    redis.call('ZREM', t.state == 'pending' and k_pending(t.role) or K[t.state], id)
+    if t.state == 'pending' then take(t) end
     if t.state == 'blocked' then redis.call('DEL', k_parents(id)) end
     finish(t, 'cancelled', ARGV[4], '0')
     event('cancelled', id, '', ARGV[4])

@@ -7,29 +7,28 @@
 -- Uses    agent, task
 local id, max_losses = ARGV[4], int(ARGV[5], 1, 100, 'max_losses')
 local a = load_agent(id)
-if not a then
-  redis.call('ZREM', K.agent_timers, id)
-  return { 'unknown', 0, 0, 0 }
-end
+-- A removal goes first: after it the rest runs even when Redis is out of memory.
+redis.call('ZREM', K.agent_timers, id)
+if not a then return { 'unknown', 0, 0, 0 } end
 local function look_again(at_ms) redis.call('ZADD', K.agent_timers, str(at_ms), id) end
 
-local verdict = 'gone'
+local verdict, grace_until_ms = 'gone', nil
 if a.state == 'live' then
   local meta = redis.call('HMGET', KEYS[1], 'hb_mark_ms', 'grace_until_ms')
   local silence = math.min(tonumber(meta[1]), now_ms) - math.min(a.beat_ms, now_ms)
   verdict = 'rebooted'
   if silence > a.ttl_ms then
     if now_ms < tonumber(meta[2]) then
-      look_again(tonumber(meta[2]))
-      return { 'in_grace', 0, 0, 0 }
+      grace_until_ms = tonumber(meta[2])
+    else
+      verdict = 'lost'
+      redis.call('ZREM', K.alive, id)
+      redis.call('ZADD', K.gone, str(now_ms), id)
+      a.state = 'lost'
+      redis.call('HSET', k_agent(id), 'state', 'lost')
+      class_members(a.class, -1)
+      event('agent_lost', '', id, str(silence))
     end
-    verdict = 'lost'
-    redis.call('ZREM', K.alive, id)
-    redis.call('ZADD', K.gone, str(now_ms), id)
-    a.state = 'lost'
-    redis.call('HSET', k_agent(id), 'state', 'lost')
-    class_members(a.class, -1)
-    event('agent_lost', '', id, str(silence))
   end
 end
 
@@ -56,13 +55,11 @@ for i = 1, #held, 2 do
     event('reclaimed', task_id, id, nonce)
   end
 end
-if verdict == 'rebooted' and requeued + dead == 0 then verdict = 'alive' end
+if verdict == 'rebooted' and requeued + dead == 0 then verdict = grace_until_ms and 'in_grace' or 'alive' end
 if left == 1 then
   look_again(now_ms)
 elseif a.state == 'live' then
-  look_again(math.max(a.beat_ms + a.ttl_ms, now_ms) + 1)
-else
-  redis.call('ZREM', K.agent_timers, id)
+  look_again(grace_until_ms or math.max(a.beat_ms + a.ttl_ms, now_ms) + 1)
 end
 save_tasks()
 save_agents()

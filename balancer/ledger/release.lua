@@ -2,7 +2,7 @@
 -- KEYS 1 meta
 -- ARGV 1-3 genesis, schema, now_us
 -- Returns {ready, dead, more (0, 1)}
--- Outcomes ready, still_blocked, dead
+-- Outcomes ready, dead
 -- Keeps   a child is told once per parent: only the removal of that parent from its set counts
 -- Uses    task
 local budget, ready, dead = 200, 0, 0

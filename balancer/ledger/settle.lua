@@ -9,6 +9,13 @@
 local retry_delay_us = int(ARGV[4], 0, 86400000000, 'retry_delay_us')
 local ENTRIES = (#ARGV - 4) / 9
 if ENTRIES < 1 or ENTRIES > 100 or ENTRIES % 1 ~= 0 then bad('entries: from 1 to 100, nine arguments each') end
+for i = 5, #ARGV, 9 do
+  local kind, status = ARGV[i + 1], ARGV[i + 6]
+  if not string.match(ARGV[i], '^%d+%-%d+$') then bad('entry: ' .. ARGV[i] .. ' is not a stream id') end
+  if kind ~= 'bad' and kind ~= 'event' then bad('kind: ' .. kind) end
+  if kind == 'event' and status ~= 'completed' and status ~= 'failed' then bad('status: ' .. status) end
+  if kind == 'event' then int(ARGV[i + 8], 0, 9007199254740991, 'took_ms') end
+end
 local ids, reply = {}, {}
 
 local function judge(t, agent_id, attempt, nonce)
@@ -21,7 +28,11 @@ end
 
 local function apply(t, status, result, took_ms)
   if not close_lease(t, load_agent(t.agent), status) then return 'stale' end
-  if result ~= '' then redis.call('SET', k_result(t.id), result) end
+  if result ~= '' then
+    redis.call('SET', k_result(t.id), result)
+  elseif t.failures > 0 then
+    redis.call('DEL', k_result(t.id)) -- an earlier try's, not this one's
+  end
   if status == 'failed' then return fail_try(t, 'failed', retry_delay_us) end
   finish(t, 'completed', '', took_ms)
   return 'ok'

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from balancer.ledger.pool import Arg, Pool
 from balancer.ledger.script import Script
-from balancer.protocol.events import MAX_RESULT_BYTES, Completion
+from balancer.protocol.events import MAX_ERROR_BYTES, MAX_RESULT_BYTES, Completion
 
 SCRIPT = Script("settle")
 #: Completions a call.
@@ -50,7 +50,7 @@ def stored_result(completion: Completion) -> str:
     """
     out: dict[str, object] = {}
     if completion.error:
-        out["error"] = completion.error.encode()[: MAX_RESULT_BYTES // 2].decode(errors="ignore")
+        out["error"] = completion.error.encode()[:MAX_ERROR_BYTES].decode(errors="ignore")
     if completion.result:
         if len(completion.result.encode()) > MAX_RESULT_BYTES:
             out["dropped"] = "too_large"

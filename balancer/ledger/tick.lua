@@ -9,6 +9,8 @@ local meta = redis.call('HMGET', KEYS[1], 'last_tick_ms', 'grace_until_ms')
 local last_ms, grace_until_ms = tonumber(meta[1]), tonumber(meta[2])
 local gap = now_ms - last_ms
 
+-- The removal goes first: after it the rest runs even when Redis is out of memory.
+redis.call('XTRIM', K.heartbeats, 'MINID', '~', str(math.max(0, now_ms - keep_ms)))
 -- After a jump backwards, heartbeats lie in the future: they count as just now.
 local ahead = redis.call('ZRANGEBYSCORE', K.alive, str(now_ms + 2000), '+inf', 'LIMIT', 0, 200)
 for _, id in ipairs(ahead) do
@@ -16,7 +18,6 @@ for _, id in ipairs(ahead) do
   redis.call('ZADD', K.agent_timers, str(now_ms), id)
   redis.call('HSET', k_agent(id), 'beat_ms', str(now_ms))
 end
-redis.call('XTRIM', K.heartbeats, 'MINID', '~', str(math.max(0, now_ms - keep_ms)))
 if last_ms > 0 and (gap > gap_ms or gap < -2000) then
   grace_until_ms = now_ms + math.max(grace_ms, math.min(math.abs(gap), 300000))
 elseif grace_until_ms - now_ms > 300000 + grace_ms then

@@ -6,6 +6,8 @@ from balancer.core.model import Mode
 from balancer.core.names import Name, is_name, new_id, new_nonce
 from balancer.protocol.connect import TextRedis, connect
 from balancer.protocol.events import (
+    MAX_ERROR_BYTES,
+    MAX_RESULT_BYTES,
     BadEvent,
     Completion,
     Heartbeat,
@@ -18,6 +20,8 @@ from balancer.protocol.events import (
 from balancer.protocol.keys import Keys
 
 __all__ = [
+    "MAX_ERROR_BYTES",
+    "MAX_RESULT_BYTES",
     "BadEvent",
     "Completion",
     "Heartbeat",

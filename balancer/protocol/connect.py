@@ -44,6 +44,7 @@ def connect(url: str, *, block_s: float = 0.0, max_connections: int = 64) -> Tex
     return redis.Redis.from_url(
         url,
         decode_responses=True,
+        encoding_errors="replace",  # what an agent wrote may be no text: to be set aside, not to raise
         protocol=3,
         legacy_responses=False,
         socket_timeout=block_s + BLOCK_MARGIN_S if block_s else CALL_TIMEOUT_S,

@@ -23,6 +23,8 @@ VERSION = "1"
 #: Largest result or error text, bytes of UTF-8. A larger result is dropped and marked; the task
 #: still completes.
 MAX_RESULT_BYTES = 4_096
+#: What is kept of an error text, bytes of UTF-8.
+MAX_ERROR_BYTES = 2_048
 
 _HEX = r"^[0-9a-f]{32}$"
 Nonce = Annotated[str, Field(pattern=_HEX)]
@@ -184,9 +186,12 @@ def read_inbox(fields: Mapping[str, str]) -> InboxTask:
     raw = _checked(fields, numbers=("attempt", "cost", "timeout_ms", "estimate_ms"))
     body = raw.pop("body", "")
     try:
-        raw |= json.loads(body) if body else {}
+        parsed = json.loads(body) if body else {}
     except ValueError as error:
         raise BadEvent(f"body: not JSON ({error})") from None
+    if not isinstance(parsed, dict):
+        raise BadEvent("body: not a JSON object")
+    raw |= {name: parsed[name] for name in ("description", "payload") if name in parsed}
     return _build(InboxTask, raw)
 
 

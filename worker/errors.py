@@ -1,0 +1,21 @@
+"""How an agent can end against its will."""
+
+from __future__ import annotations
+
+
+class AgentEnded(Exception):
+    """The agent had to end. `exit_code` is what its process should end with."""
+
+    exit_code = 1
+
+
+class Superseded(AgentEnded):
+    """Another process has started under this agent's id: it holds the leases now."""
+
+    exit_code = 3
+
+
+class Fenced(AgentEnded):
+    """No heartbeat was accepted for almost a TTL, and work did not stop when told to: it may be running twice."""
+
+    exit_code = 4

@@ -1,0 +1,140 @@
+"""Runs handlers: sync ones in daemon threads, coroutines in one event loop. Knows leases and handlers, not Redis."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from balancer.protocol import MAX_ERROR_BYTES, MAX_RESULT_BYTES, Status
+from worker.context import TaskContext
+from worker.lease import Lease
+from worker.leases import Leases
+from worker.threads import Coroutines, DaemonThreads
+
+Handler = Callable[[TaskContext], Any]
+
+#: Handles every category that has no handler of its own.
+ANY = "*"
+
+
+def encode_result(result: Any) -> str:
+    """The JSON text of a result, "" for None. One that is too large or no JSON becomes a marker that says so."""
+    if result is None:
+        return ""
+    try:
+        text = json.dumps(result, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        size = len(text.encode())
+    except (TypeError, ValueError, RecursionError):
+        return json.dumps({"dropped": "not_json", "type": type(result).__name__[:100]})
+    if size > MAX_RESULT_BYTES:
+        return json.dumps({"dropped": "too_large", "bytes": size})
+    return text
+
+
+def describe_error(error: BaseException) -> str:
+    """`TypeName: text`, cut to MAX_ERROR_BYTES. Never raises, whatever the exception's own text does."""
+    try:
+        text = f"{type(error).__name__}: {error}"
+    except Exception:
+        text = type(error).__name__
+    return text.encode(errors="replace")[:MAX_ERROR_BYTES].decode(errors="ignore")
+
+
+class Executor:
+    """Begins what may run and reports how it ended to the leases."""
+
+    def __init__(
+        self, handlers: Mapping[str, Handler], leases: Leases, on_change: Callable[[], None]
+    ) -> None:
+        self._handlers = handlers
+        self._leases = leases
+        self._on_change = on_change
+        self._threads = DaemonThreads()
+        self._coroutines = Coroutines()
+
+    def pump(self) -> None:
+        """Begin everything that may run now. Any thread may call it, at any time."""
+        changed = False
+        while begun := self._leases.begin(time.monotonic()):
+            changed = True
+            for lease in begun:
+                self._execute(lease)
+        if changed:
+            self._on_change()
+
+    def close(self) -> None:
+        """Let idle threads go; what still runs is left to the end of the process."""
+        self._threads.close()
+        self._coroutines.close()
+
+    def _execute(self, lease: Lease) -> None:
+        category = lease.task.category
+        handler = self._handlers.get(category) or self._handlers.get(ANY)
+        if handler is None:
+            error = f"no handler for category {category!r} on this agent"
+            self._leases.finish(lease, Status.FAILED, time.monotonic(), error=error)
+            self._leases.leave(lease)
+            lease.context.log.warning("task_failed", reason="no handler", category=category)
+        elif is_async(handler):
+            coroutine = self._await(handler, lease)
+            self._coroutines.run(lease, coroutine, lambda: self._left(lease))
+        else:
+            self._threads.run(lambda: self._call(handler, lease))
+
+    def _call(self, handler: Handler, lease: Lease) -> None:
+        try:
+            self._say_started(lease)
+            result = handler(lease.context)
+            if inspect.iscoroutine(result):
+                result.close()
+                raise TypeError("the handler returned a coroutine: declare it with async def")
+        except (
+            BaseException
+        ) as error:  # a handler that calls sys.exit() has failed; the agent goes on
+            self._failed(lease, error)
+        else:
+            self._succeeded(lease, result)
+        finally:
+            self._left(lease)
+
+    async def _await(self, handler: Handler, lease: Lease) -> None:
+        try:
+            self._say_started(lease)
+            result = await handler(lease.context)
+        except BaseException as error:
+            self._failed(lease, error)
+        else:
+            self._succeeded(lease, result)
+
+    @staticmethod
+    def _say_started(lease: Lease) -> None:
+        # Inside of the try: a log that cannot be written (full disk, closed pipe) fails it and leaves no lease behind.
+        lease.context.log.info("task_started", category=lease.task.category)
+
+    def _succeeded(self, lease: Lease, result: Any) -> None:
+        now_s, text = time.monotonic(), encode_result(result)
+        if self._leases.finish(lease, Status.COMPLETED, now_s, result=text):
+            lease.context.log.info("task_completed", duration_s=round(now_s - lease.began_s, 3))
+        else:
+            lease.context.log.info("late_result_dropped")
+
+    def _failed(self, lease: Lease, error: BaseException) -> None:
+        text = describe_error(error)
+        if self._leases.finish(lease, Status.FAILED, time.monotonic(), error=text):
+            lease.context.log.warning("task_failed", reason=type(error).__name__, exc_info=error)
+        else:
+            lease.context.log.info("late_error_dropped", reason=type(error).__name__)
+
+    def _left(self, lease: Lease) -> None:
+        self._leases.leave(lease)
+        self.pump()
+        self._on_change()
+
+
+def is_async(handler: Handler) -> bool:
+    """Whether calling it gives a coroutine; objects with an async `__call__` too."""
+    call = getattr(handler, "__call__", None)  # noqa: B004 - not asking whether it is callable
+    return inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(call)

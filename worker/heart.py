@@ -1,0 +1,147 @@
+"""Says that the agent is alive, begins its boots, and notices leases that were taken back."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from balancer.protocol import Heartbeat, Keys, Mode, TextRedis, new_nonce
+from worker.inbox import Inbox
+from worker.leases import Leases
+
+#: Intervals vary by this share either way, so that agents started together do not beat together.
+JITTER = 0.1
+#: Every so many heartbeats the inbox is read whole even though its length says that nothing changed.
+COMPARE_EVERY = 6
+#: How often to look whether what a fence gave up has stopped, seconds.
+FENCED_POLL_S = 0.05
+
+
+class Heart:
+    """`step()` is one heartbeat. It owns the boot: no other thread begins one."""
+
+    def __init__(
+        self,
+        declaration: Heartbeat,
+        keys: Keys,
+        client: TextRedis,
+        leases: Leases,
+        inbox: Inbox,
+        *,
+        lifetime_s: float,
+        fence: Callable[[float], bool],
+        on_live: Callable[[], None],
+        log: Any,
+    ) -> None:
+        """See the arguments.
+
+        Args:
+            declaration: what every heartbeat says; its boot is the first one.
+            keys: of the pool.
+            client: for ordinary calls.
+            leases: what is held.
+            inbox: what is told where each boot begins to read.
+            lifetime_s: how long after a heartbeat was sent the balancer surely takes nothing back.
+            fence: gives everything up if it is too late; called before each heartbeat, with the time.
+            on_live: called after each heartbeat that was accepted.
+            log: structlog logger.
+        """
+        self._declaration = declaration
+        self._stream = keys.heartbeats
+        self._inbox_key = keys.inbox(declaration.agent)
+        self._client = client
+        self._leases = leases
+        self._inbox = inbox
+        self._lifetime_s = lifetime_s
+        self._fence = fence
+        self._on_live = on_live
+        self._log = log
+        self._seq = 0
+        self._is_first_boot = True
+        self.mode = Mode.RUNNING
+        self.is_started = False
+        self.said_stopping = threading.Event()
+
+    @property
+    def boot(self) -> str:
+        """The current boot."""
+        return self._declaration.boot
+
+    def step(self) -> float:
+        """Send one heartbeat: the start of a boot until that is accepted, plain ones from then on.
+
+        Raises:
+            redis.RedisError: it may not have been accepted.
+        """
+        # A process that was frozen wakes here: its leases may be gone, and one more heartbeat would hide that from it.
+        self._fence(time.monotonic())
+        if self._leases.is_fenced:
+            if self._leases.stubborn():
+                return FENCED_POLL_S
+            if self.is_started:
+                self._renew()
+        mode = self.mode
+        if self.is_started:
+            self._beat(mode)
+        else:
+            self._start(mode)
+        if mode is Mode.STOPPING:
+            self.said_stopping.set()
+        self._on_live()
+        return self._declaration.interval_ms / 1_000 * random.uniform(1 - JITTER, 1 + JITTER)
+
+    def say_stopped(self) -> None:
+        """The last heartbeat. Only when `step` will not be called again."""
+        self._client.xadd(self._stream, self._next(Mode.STOPPED).fields())
+
+    def _renew(self) -> None:
+        self._inbox.pause()
+        self._declaration = self._declaration.model_copy(update={"boot": new_nonce()})
+        self._seq, self.is_started, self._is_first_boot = 0, False, False
+
+    def _start(self, mode: Mode) -> None:
+        """Resume all that is in the inbox and was not begun by this process, and what awaits the balancer's word."""
+        snapshot = self._leases.snapshot()
+        rows = self._inbox.read_all(self._client)
+        self._leases.forget_gone(snapshot, {entry for entry, _ in rows})
+        fresh = self._inbox.fresh(rows)
+        held = (*self._leases.held(reported=True), *(lease.nonce for lease in fresh))
+        sent_s = time.monotonic()
+        # Sent again after an unknown outcome: the one that comes first takes over, the other is an ordinary heartbeat.
+        beat = self._next(mode, start=True, held=held[:1_000])
+        self._client.xadd(self._stream, beat.fields())
+        self.is_started = True
+        for lease in fresh:
+            self._leases.add(lease)
+        self._inbox.adopt(self.boot, rows[-1][0] if rows else "0-0")
+        self._leases.live(sent_s + self._lifetime_s, new_boot=True)
+        event = "agent_started" if self._is_first_boot else "agent_rebooted"
+        self._log.info(event, boot=self.boot, resumed=len(fresh))
+
+    def _beat(self, mode: Mode) -> None:
+        snapshot = self._leases.snapshot()
+        sent_s = time.monotonic()
+        was_silent = self._leases.is_silent(sent_s)
+        pipe = self._client.pipeline(transaction=False)
+        pipe.xadd(self._stream, self._next(mode, held=self._leases.held()[:1_000]).fields())
+        pipe.xlen(self._inbox_key)
+        length = pipe.execute()[1]
+        # The inbox holds exactly the open leases, so its length tells, without the bodies, that nothing was taken back;
+        # unless one came in the place of another and was not read, which takes a failover to a slower clock.
+        if was_silent or length != len(snapshot) or self._seq % COMPARE_EVERY == 0:
+            self._compare(snapshot)
+        self._leases.live(sent_s + self._lifetime_s)
+
+    def _compare(self, snapshot: list[Any]) -> None:
+        rows = self._inbox.read_all(self._client)
+        for lease in self._leases.forget_gone(snapshot, {entry for entry, _ in rows}):
+            lease.context.log.warning("lease_revoked")
+        self._inbox.catch_up(rows)
+
+    def _next(self, mode: Mode, *, start: bool = False, held: tuple[str, ...] = ()) -> Heartbeat:
+        self._seq += 1
+        said = {"seq": self._seq, "mode": mode, "start": start, "held": held}
+        return self._declaration.model_copy(update=said)

@@ -1,0 +1,185 @@
+"""One run of an agent: builds its parts, starts their threads, and brings them to a good end or a bad one."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+
+import redis
+import structlog
+
+from balancer.protocol import Heartbeat, Keys, Mode, connect, new_nonce
+from worker.errors import AgentEnded, Fenced, Superseded
+from worker.executor import Executor, Handler
+from worker.heart import Heart
+from worker.inbox import Inbox
+from worker.leases import Leases
+from worker.loop import Loop
+from worker.reporter import Reporter
+from worker.watch import Watch, margin_s
+
+#: Longest blocking read of the inbox, seconds; after a stop that thread ends by itself within this time.
+LONGEST_BLOCK_S = 5.0
+#: How long a stopping agent stays for what was granted before the balancer heard of it, seconds; a quarter interval
+#: if that is less.
+LINGER_S = 0.25
+#: How long work that was told to stop may take, and how long a thread may take to end, seconds.
+STILL_S, JOIN_S = 1.0, 6.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What an agent is and where it belongs."""
+
+    declaration: Heartbeat
+    """Its boot, seq and mode do not matter."""
+    units: int
+    redis_url: str
+    pool: str
+
+
+class Runtime:
+    """Starts once and stops once."""
+
+    def __init__(self, settings: Settings, handlers: Mapping[str, Handler]) -> None:
+        declaration = settings.declaration.model_copy(update={"boot": new_nonce()})
+        interval_s, ttl_s = declaration.interval_ms / 1_000, declaration.ttl_ms / 1_000
+        margin = margin_s(ttl_s)
+        block_s = min(LONGEST_BLOCK_S, interval_s)
+        keys = Keys(settings.pool)
+        self._log = log = structlog.get_logger("worker").bind(agent_id=declaration.agent)
+        self._linger_s = min(LINGER_S, interval_s / 4)
+        self._client = client = connect(settings.redis_url)
+        reading = connect(settings.redis_url, block_s=block_s)
+        reporting = connect(settings.redis_url)
+        self._leases = leases = Leases(settings.units)
+        self._executor = Executor(handlers, leases, self._on_change)
+        self._watch = Watch(
+            leases,
+            grace_s=margin / 2,
+            on_over=self._on_change,
+            on_fenced=lambda left: self._end(Fenced(f"{left} tries did not stop in time")),
+            log=log,
+        )
+        inbox = Inbox(
+            declaration.agent,
+            keys,
+            reading,
+            leases,
+            block_s=block_s,
+            on_arrival=self._on_arrival,
+            on_superseded=lambda boot: self._end(Superseded(f"boot {boot} has taken over")),
+            log=log,
+        )
+        self._heart = Heart(
+            declaration,
+            keys,
+            client,
+            leases,
+            inbox,
+            lifetime_s=ttl_s - margin,
+            fence=self._watch.fence,
+            on_live=self._on_live,
+            log=log,
+        )
+        reporter = Reporter(keys, reporting, leases)
+        self._heartbeats = Loop("heartbeat", self._heart.step, log)
+        self._inbox = Loop("inbox", inbox.step, log, reading.close)
+        self._reports = Loop("report", reporter.step, log, reporting.close)
+        self._clock = Loop("watch", self._watch.step, log)
+        self._ended = threading.Event()
+        self._stop_lock = threading.Lock()
+        self._is_clean: bool | None = None
+        self.error: AgentEnded | None = None
+        self.on_end: Callable[[], None] = lambda: None
+
+    @property
+    def boot(self) -> str:
+        """The current boot."""
+        return self._heart.boot
+
+    @property
+    def _loops(self) -> tuple[Loop, ...]:
+        return (self._heartbeats, self._inbox, self._reports, self._clock)
+
+    def start(self) -> None:
+        """Start the threads. Redis need not be there yet."""
+        for loop in self._loops:
+            loop.start()
+
+    def wait(self, timeout_s: float | None) -> bool:
+        """Wait until it has ended; False when the time ran out."""
+        return self._ended.wait(timeout_s)
+
+    def stop(self, timeout_s: float | None) -> bool:
+        """Finish what is held, report it, say stopped. False when something had to be given up. May be called again."""
+        with self._stop_lock:
+            if self._is_clean is None:
+                self._is_clean = self._stop(timeout_s)
+            return self._is_clean
+
+    def _stop(self, timeout_s: float | None) -> bool:
+        give_up_s = time.monotonic() + (float("inf") if timeout_s is None else timeout_s)
+        self._heart.mode = Mode.STOPPING
+        self._heartbeats.wake()
+        if self._heart.is_started:
+            self._heart.said_stopping.wait(self._linger_s)
+            self._ended.wait(self._linger_s)
+        left_s = None if timeout_s is None else max(0.0, give_up_s - time.monotonic())
+        self._leases.wait_until_done(left_s)
+        for loop in self._loops:
+            loop.stop()
+        given_up = self._leases.give_up()
+        for lease in given_up:
+            lease.context.log.warning("lease_given_up")
+        self._leases.wait_until_still(STILL_S)
+        for loop in (self._heartbeats, self._reports, self._clock):
+            loop.join(JOIN_S)
+        is_clean = not given_up and not self._leases.is_fenced and self.error is None
+        self._say_stopped()
+        self._executor.close()
+        with suppress(redis.RedisError, OSError):
+            self._client.close()
+        self._log.info("agent_stopped", is_clean=is_clean)
+        self._ended.set()
+        return is_clean
+
+    def _say_stopped(self) -> None:
+        # Whoever says so loses its leases at once, and must not while its work goes on. After a takeover the word is
+        # no longer ours.
+        if self.error or not self._heart.is_started or self._leases.stubborn():
+            return
+        try:
+            self._heart.say_stopped()
+        except redis.RedisError as error:
+            self._log.warning("stop_not_said", reason=f"{type(error).__name__}: {error}"[:200])
+
+    def _end(self, error: AgentEnded) -> None:
+        """Stop at once, from any thread, waiting for nothing."""
+        self.error = error
+        for loop in self._loops:
+            loop.stop()
+        given_up = self._leases.give_up()
+        event = "agent_superseded" if isinstance(error, Superseded) else "agent_fenced"
+        self._log.critical(event, reason=str(error), given_up=len(given_up))
+        self._ended.set()
+        self.on_end()
+
+    def _on_change(self) -> None:
+        """Something ran, ended, or ran out: there may be completions to send and deadlines to keep."""
+        self._reports.wake()
+        self._clock.wake()
+        if self._leases.is_fenced:
+            self._heartbeats.wake()
+
+    def _on_live(self) -> None:
+        self._inbox.wake()
+        self._on_arrival()
+
+    def _on_arrival(self) -> None:
+        # What cannot be read, or ran before, is to be reported without having run.
+        self._reports.wake()
+        self._executor.pump()
