@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import graphlib
 import os
 import random
 import time
@@ -10,17 +9,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from pydantic import ValidationError
-
-from balancer.core.errors import Conflict, InvalidInput, NotFound, Refused, WaitTimeout
+from balancer.core.errors import Conflict, InvalidInput, NotFound, WaitTimeout
 from balancer.core.model import Agent, LoadMetrics, Task, TaskState
 from balancer.core.names import is_name
+from balancer.inputs import NAME_IN_WORDS, check_cycles, check_ids, made_task, stored
 from balancer.ledger import cancel as cancelling
 from balancer.ledger import read
 from balancer.ledger import submit as submitting
 from balancer.ledger.pool import Pool
 from balancer.ledger.read import RoleQueue, TaskStatus
-from balancer.ledger.submit import Outcome, Submitted
+from balancer.ledger.submit import Submitted
 from balancer.protocol.connect import connect
 from balancer.retry import answered
 
@@ -28,8 +26,6 @@ from balancer.retry import answered
 DEFAULT_URL = "redis://127.0.0.1:6379/0"
 #: How long a call goes on trying while Redis cannot answer, seconds.
 DEADLINE_S = 10.0
-#: The rule for names, for people.
-NAME_IN_WORDS = "is not a name (letters, digits, '.', '_', '-'; at most 64)"
 
 T = TypeVar("T")
 
@@ -76,8 +72,8 @@ class Balancer:
             Refused: an unknown parent, a cost above the role's max_cost, a bound of the pool
             reached. Unavailable: no answer; submit the same task (with the same id) again.
         """
-        made = _task(task, fields)
-        return _stored(self.submit_many([made])[0]).task_id
+        made = made_task(task, fields)
+        return stored(self.submit_many([made])[0]).task_id
 
     def submit_many(self, tasks: Iterable[Task | Mapping[str, Any]]) -> list[Submitted]:
         """Submit tasks in this order, in one round trip; each is answered for itself. Parents stand
@@ -90,10 +86,10 @@ class Balancer:
         made = []
         for at, task in enumerate(tasks):
             try:
-                made.append(_task(task, {}))
+                made.append(made_task(task, {}))
             except InvalidInput as error:
                 raise InvalidInput(f"task {at}: {error}") from None
-        _check_cycles(made)
+        check_cycles(made)
         try:
             return self._ask(lambda: submitting.submit(self._pool, made))
         except ValueError as error:
@@ -112,7 +108,7 @@ class Balancer:
 
     def statuses(self, task_ids: Sequence[str]) -> list[TaskStatus | None]:
         """Many at once, None for unknown ones."""
-        _check_ids(task_ids)
+        check_ids(task_ids)
         return self._ask(lambda: read.task_statuses(self._pool, task_ids))
 
     def result(self, task_id: str) -> Any:
@@ -154,7 +150,7 @@ class Balancer:
             NotFound: no such task.
             Conflict: an agent holds it, or it has ended.
         """
-        _check_ids([task_id])
+        check_ids([task_id])
         outcome, state = self._ask(lambda: cancelling.cancel(self._pool, [task_id], reason))[0]
         if outcome is cancelling.Outcome.UNKNOWN:
             raise NotFound(f"task {task_id!r}: there is no such task in pool {self._pool.name!r}")
@@ -195,64 +191,3 @@ class Balancer:
 
     def _ask(self, call: Callable[[], T]) -> T:
         return answered(call, self._deadline_s)
-
-
-def _task(task: Task | Mapping[str, Any] | None, fields: Mapping[str, Any]) -> Task:
-    if isinstance(task, Task):
-        return task
-    try:
-        return Task(**{**(task or {}), **fields})
-    except ValidationError as error:
-        raise InvalidInput(broken_rules(error)) from None
-
-
-def broken_rules(error: ValidationError) -> str:
-    """Every broken rule, naming the field, the value and the rule."""
-    return "; ".join(_rule(row) for row in error.errors(include_url=False))
-
-
-def _rule(row: Any) -> str:
-    place = ".".join(str(part) for part in row["loc"])
-    value = (
-        f" {str(row['input'])[:60]!r}"
-        if place and row["type"] not in ("missing", "extra_forbidden")
-        else ""
-    )
-    rule = NAME_IN_WORDS if row["type"] == "string_pattern_mismatch" else row["msg"]
-    return f"{place or 'task'}:{value} {rule}"
-
-
-def _stored(answer: Submitted) -> Submitted:
-    if answer.outcome.is_stored:
-        return answer
-    what = f"task {answer.task_id!r}"
-    if answer.outcome is Outcome.CONFLICT:
-        raise Conflict(f"{what}: this id names another task already (it is {answer.detail})")
-    rules = {
-        Outcome.UNKNOWN_PARENT: f"depends_on: there is no task {answer.detail!r}",
-        Outcome.COST_OVER_MAX: f"cost: above the role's max_cost of {answer.detail}",
-        Outcome.TOO_MANY_LANES: f"category: the pool has {answer.detail} lanes already"
-        " (combinations of role, category and cost)",
-        Outcome.TOO_MANY_ROLES: f"role: the pool has {answer.detail} roles already",
-        Outcome.TOO_MANY_CHILDREN: f"depends_on: {answer.detail!r} has the most children that a task may have",
-    }
-    raise Refused(f"{what}: {rules[answer.outcome]}")
-
-
-def _check_ids(task_ids: Sequence[str]) -> None:
-    for task_id in task_ids:
-        if not is_name(task_id):
-            raise InvalidInput(f"task id: {str(task_id)[:80]!r} {NAME_IN_WORDS}")
-
-
-def _check_cycles(tasks: Sequence[Task]) -> None:
-    """Parents are checked against the pool by the script; only a cycle within the call needs to be
-    told apart here.
-    """
-    graph = {task.id: task.depends_on for task in tasks if task.depends_on}
-    if not graph:
-        return
-    try:
-        graphlib.TopologicalSorter(graph).prepare()
-    except graphlib.CycleError as error:
-        raise InvalidInput(f"depends_on: a cycle: {' -> '.join(error.args[1][:10])}") from None

@@ -105,8 +105,8 @@ def check_name(what: str, name: str) -> None:
     Raises:
         InvalidInput: it is not a name.
     """
-    from balancer.client import NAME_IN_WORDS
     from balancer.core.names import is_name
+    from balancer.inputs import NAME_IN_WORDS
 
     if not is_name(name):
         raise InvalidInput(f"{what}: {name[:80]!r} {NAME_IN_WORDS}")

@@ -74,8 +74,8 @@ def read_settings(path: str | None, strategy: str | None) -> PoolSettings | None
     """
     from pydantic import ValidationError
 
-    from balancer.client import broken_rules
     from balancer.core.settings import PoolSettings
+    from balancer.inputs import broken_rules
 
     if path is None and strategy is None:
         return None

