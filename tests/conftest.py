@@ -19,7 +19,9 @@ from tests.support.factories import Clock, dump, structure_violations
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "damaged: leaves a pool behind that is not sound, on purpose")
+    config.addinivalue_line(
+        "markers", "damaged: leaves a pool behind that is not sound, on purpose"
+    )
 
 
 @pytest.fixture(scope="session")
@@ -108,12 +110,24 @@ def _violations(client: redis.Redis, name: str) -> list[str]:
 def _key_table() -> tuple[tuple[re.Pattern[str], str], ...]:
     """Name and type of every key, as `balancer.protocol.keys` states them."""
     keys, source = Keys("POOL"), inspect.getsource(Keys)
-    table = [(re.escape(getattr(keys, name)), kind) for name, kind in re.findall(r"self\.(\w+) = .*# ([A-Z]+)", source)]
+    table = [
+        (re.escape(getattr(keys, name)), kind)
+        for name, kind in re.findall(r"self\.(\w+) = .*# ([A-Z]+)", source)
+    ]
     for name, method in inspect.getmembers(Keys, inspect.isfunction):
         if not name.startswith("_"):
             kind = (method.__doc__ or "").split(":")[0].split(" ")[0]
-            table.append((re.escape(method(keys, "MEMBER")).replace("MEMBER", r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"), kind))
-    return tuple((re.compile(name.replace("POOL", "[A-Za-z0-9._-]+")), kind) for name, kind in table)
+            table.append(
+                (
+                    re.escape(method(keys, "MEMBER")).replace(
+                        "MEMBER", r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
+                    ),
+                    kind,
+                )
+            )
+    return tuple(
+        (re.compile(name.replace("POOL", "[A-Za-z0-9._-]+")), kind) for name, kind in table
+    )
 
 
 def _is_known(key: str, kind: str) -> bool:

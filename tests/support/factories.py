@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-import redis
 
 from balancer.core.errors import BadArgument, SafeStop, SchemaMismatch
 from balancer.core.model import Task
@@ -24,7 +23,7 @@ from balancer.ledger import submit as submits
 from balancer.ledger.pool import Arg
 from balancer.ledger.script import Script
 from balancer.ledger.view import Viewer
-from balancer.protocol import Completion, Heartbeat, Status
+from balancer.protocol import Completion, Heartbeat, Status, TextRedis
 
 #: The time at which a virtual pool's clock starts, microseconds.
 NOW_US = 1_760_000_000_000_000
@@ -100,9 +99,7 @@ def _next_id(pool: Pool) -> str:
     return f"{now_ms}-0" if now_ms > ms else f"{ms}-{number + 1}"
 
 
-def proposal(
-    task: str = "t1", agent: str = "a1", lease: object = None, **changes: Any
-) -> Proposal:
+def proposal(task: str = "t1", agent: str = "a1", lease: object = None, **changes: Any) -> Proposal:
     key = nonce(f"lease {next(_numbers)}" if lease is None else lease)
     wish = Proposal(task, agent, key, 1, 60.0, {"load": 1.0}, "Best match: a1 (score: 1.00)")
     return wish._replace(**changes)
@@ -154,7 +151,12 @@ def complete(pool: Pool, task: str = "t1", status: str = "completed", **facts: A
 def populate(pool: Pool) -> None:
     """Something in every state: two agents of two units, and seven tasks named after where they are."""
     names = ["pending", "assigned", "failed", "completed", "cancelled"]
-    submit(pool, *names, make_task("dead", max_failures=1), make_task("blocked", depends_on=("pending",)))
+    submit(
+        pool,
+        *names,
+        make_task("dead", max_failures=1),
+        make_task("blocked", depends_on=("pending",)),
+    )
     beat(pool, "a1", max_concurrent=2, start=True)
     beat(pool, "a2", max_concurrent=2, start=True)
     for task, status in (("completed", "completed"), ("failed", "failed"), ("dead", "failed")):
@@ -167,27 +169,52 @@ def populate(pool: Pool) -> None:
 # --- the whole state ---
 
 
-def dump(client: redis.Redis) -> State:
-    """Every key with all it holds. Scores are int where they are whole."""
-    return {key: _read(client, key) for key in sorted(client.keys("*"))}
+def dump(client: TextRedis) -> State:
+    """Every key with all it holds, in three round trips. Scores are int where they are whole."""
+    keys = sorted(client.keys("*"))
+    types, contents, groups = (client.pipeline(transaction=False) for _ in range(3))
+    for key in keys:
+        types.type(key)
+    kinds = dict(zip(keys, types.execute(), strict=True))
+    for key, kind in kinds.items():
+        _read(contents, key, kind)
+    streams = [key for key, kind in kinds.items() if kind == "stream"]
+    for key in streams:
+        groups.xinfo_groups(key)
+    found = dict(zip(streams, groups.execute(), strict=True))
+    out = {
+        key: _plain(kinds[key], value) for key, value in zip(keys, contents.execute(), strict=True)
+    }
+    for key in streams:
+        out[key]["groups"] = {group["name"]: group["pending"] for group in found[key]}
+    return out
 
 
-def _read(client: redis.Redis, key: str) -> Any:
-    match client.type(key):
+def _read(pipe: TextRedis, key: str, kind: str) -> None:
+    match kind:
         case "string":
-            return client.get(key)
+            pipe.get(key)
         case "hash":
-            return client.hgetall(key)
+            pipe.hgetall(key)
         case "set":
-            return set(client.smembers(key))
+            pipe.smembers(key)
         case "list":
-            return client.lrange(key, 0, -1)
+            pipe.lrange(key, 0, -1)
         case "zset":
-            return {name: _whole(score) for name, score in client.zrange(key, 0, -1, withscores=True)}
+            pipe.zrange(key, 0, -1, withscores=True)
         case "stream":
-            groups = {g["name"]: g["pending"] for g in client.xinfo_groups(key)}
-            return {entry: dict(fields) for entry, fields in client.xrange(key)} | {"groups": groups}
-    raise AssertionError(f"{key}: a type that no key of a pool has")
+            pipe.xrange(key)
+
+
+def _plain(kind: str, value: Any) -> Any:
+    match kind:
+        case "zset":
+            return {name: _whole(score) for name, score in value}
+        case "stream":
+            return {entry: dict(fields) for entry, fields in value}
+        case "set":
+            return set(value)
+    return value
 
 
 def _whole(score: float) -> float:
@@ -289,7 +316,9 @@ def assert_bad_argument(pool: Pool, script: Script, args: Sequence[Any]) -> None
 
 def structure_violations(state: State, prefix: str) -> list[str]:
     """Sentences about indexes and counts that do not follow from the tasks and agents of one pool."""
-    own = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+    own = {
+        key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)
+    }
     tasks = _named(own, "task:")
     agents = _named(own, "agent:")
     expected: dict[str, Any] = {}
@@ -353,14 +382,18 @@ def _text_violations(own: Mapping[str, Any]) -> list[str]:
         if not isinstance(value, dict):
             continue
         for field, inner in value.items():
-            if isinstance(inner, str) and re.fullmatch(r"-?\d+\.\d*|-?[\d.]+e[+-]?\d+|-?nan|-?inf", inner):
+            if isinstance(inner, str) and re.fullmatch(
+                r"-?\d+\.\d*|-?[\d.]+e[+-]?\d+|-?nan|-?inf", inner
+            ):
                 out.append(f"{key} {field} is {inner}")
             if isinstance(inner, float) or (isinstance(inner, int) and abs(inner) >= 2**53):
                 out.append(f"{key} {field} has the score {inner}")
     return out
 
 
-def _inbox_violations(own: Mapping[str, Any], tasks: Mapping[str, Any], agents: Mapping[str, Any]) -> list[str]:
+def _inbox_violations(
+    own: Mapping[str, Any], tasks: Mapping[str, Any], agents: Mapping[str, Any]
+) -> list[str]:
     """A held lease, its inbox entry and its task name each other."""
     out = []
     for id_ in agents:

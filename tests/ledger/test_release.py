@@ -1,0 +1,189 @@
+"""The script `release`: children learn that a parent ended."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+import pytest
+
+from balancer.core.lanes import Lane, lane_definition
+from balancer.ledger import Pool
+from balancer.ledger import release as releases
+from balancer.ledger.cancel import cancel
+from balancer.ledger.release import release
+from tests.support.factories import (
+    GONE,
+    NOW_US,
+    Clock,
+    assert_guarded,
+    assign,
+    beat,
+    changes,
+    complete,
+    fields,
+    make_task,
+    populate,
+    submit,
+)
+
+LANE, _ = lane_definition(Lane("dev", "general", 1))
+
+
+def finish(pool: Pool, task: str, status: str = "completed") -> None:
+    assign(pool, task)
+    assert complete(pool, task, status) in {"ok", "dead"}
+
+
+@pytest.fixture
+def family(virtual_pool: Pool, clock: Clock) -> Pool:
+    """A parent, one of two; `both` waits for the two, `one` for the first only."""
+    submit(virtual_pool, make_task("p1", max_failures=1), make_task("p2", max_failures=1))
+    submit(
+        virtual_pool,
+        make_task("both", depends_on=("p1", "p2")),
+        make_task("one", depends_on=("p1",)),
+    )
+    beat(virtual_pool)
+    clock.advance(1)
+    return virtual_pool
+
+
+def test_child_is_ready_when_its_last_parent_completed(family: Pool) -> None:
+    finish(family, "p1")
+    family.client.delete(family.keys.wake)
+
+    with changes(family) as seen:
+        assert release(family) == (1, 0, False)
+
+    ready = NOW_US + 1_000_000
+    order = ready - 60_000_000
+    assert seen.state == {
+        **fields("task:one", state="pending", ready_us=str(ready), order_us=str(order)),
+        "blocked one": GONE,
+        "parents:one p1": GONE,
+        "parents:both p1": GONE,
+        "children:p1 both": GONE,
+        "children:p1 one": GONE,
+        "release p1": GONE,
+        "pending:dev one": ready,
+        f"lane:{LANE} one": order,
+        "meta clock_us": str(ready),
+        "wake": ["1"],
+    }
+    assert seen.events == [("ready", "one", "", "p1")]
+    with changes(family) as again:
+        assert release(family) == (0, 0, False)
+    assert again.nothing
+
+    finish(family, "p2")
+    assert release(family) == (1, 0, False)
+    assert family.client.hget(family.keys.task("both"), "state") == "pending"
+
+
+def test_child_dies_with_the_first_parent_that_failed_for_good(family: Pool) -> None:
+    finish(family, "p1", "failed")
+
+    with changes(family) as seen:
+        assert release(family) == (0, 2, False)
+
+    at = NOW_US + 1_000_000
+    assert seen.state == {
+        **fields("task:one", state="dead", reason="parent_failed", ended_us=str(at), took_ms="0"),
+        **fields("task:both", state="dead", reason="parent_failed", ended_us=str(at), took_ms="0"),
+        "dead one": at,
+        "dead both": at,
+        "blocked one": GONE,
+        "blocked both": GONE,
+        "parents:one p1": GONE,
+        "parents:both p1": GONE,
+        "parents:both p2": GONE,
+        "children:p1 both": GONE,
+        "children:p1 one": GONE,
+        "release p1": GONE,
+        f"laneref {LANE}": "1",
+        "role:dev dead": "3",
+        "pool dead": "3",
+    }
+    assert seen.events == [
+        ("dead", "both", "", "parent_failed"),
+        ("dead", "one", "", "parent_failed"),
+    ]
+
+    finish(family, "p2")
+    with changes(family) as later:
+        assert release(family) == (0, 0, False)
+    assert later.state == {"children:p2 both": GONE, "release p2": GONE}
+
+
+def test_cancelled_parent_kills_its_children(family: Pool) -> None:
+    cancel(family, ["p1"])
+
+    assert release(family) == (0, 2, False)
+
+
+def test_cancelled_child_is_passed_over(family: Pool) -> None:
+    cancel(family, ["one"])
+    finish(family, "p1")
+
+    assert release(family) == (0, 0, False)
+    assert family.client.hget(family.keys.task("one"), "state") == "cancelled"
+
+
+def test_failure_goes_down_a_chain_level_by_level(virtual_pool: Pool) -> None:
+    submit(virtual_pool, make_task("g0", max_failures=1))
+    submit(virtual_pool, *(make_task(f"g{n}", depends_on=(f"g{n - 1}",)) for n in range(1, 150)))
+    beat(virtual_pool)
+    finish(virtual_pool, "g0", "failed")
+
+    passes: list[releases.Released] = []
+    while not passes or passes[-1].more:
+        passes.append(release(virtual_pool))
+
+    assert sum(answer.dead for answer in passes) == 149
+    assert len(passes) <= 2
+    assert virtual_pool.client.zcard(virtual_pool.keys.dead) == 150
+
+
+def test_thousand_children_go_page_by_page(virtual_pool: Pool) -> None:
+    """No call is longer than 200 children, so none stops Redis for long."""
+    submit(virtual_pool, "p1", *(make_task(f"c{n}", depends_on=("p1",)) for n in range(1_000)))
+    beat(virtual_pool)
+    finish(virtual_pool, "p1")
+
+    answers = [release(virtual_pool) for _ in range(6)]
+
+    assert [answer.ready for answer in answers] == [200] * 5 + [0]
+    assert [answer.more for answer in answers] == [True] * 5 + [False]
+    order = virtual_pool.client.zrange(virtual_pool.keys.lane(LANE), 0, -1)
+    assert order == [f"c{n}" for n in range(1_000)], "ready in the order of their submission"
+
+
+def test_parents_without_children_left_count_as_work(virtual_pool: Pool) -> None:
+    virtual_pool.client.zadd(virtual_pool.keys.release, {f"gone{n}": n for n in range(250)})
+
+    assert release(virtual_pool) == (0, 0, True)
+    assert virtual_pool.client.zcard(virtual_pool.keys.release) == 50
+    assert release(virtual_pool) == (0, 0, False)
+
+
+def test_release_runs_when_redis_is_out_of_memory(
+    pool: Pool, out_of_memory: Callable[[], AbstractContextManager[None]]
+) -> None:
+    submit(pool, "p1", make_task("c1", depends_on=("p1",)))
+    beat(pool)
+    finish(pool, "p1")
+
+    with out_of_memory():
+        assert release(pool) == (1, 0, False)
+        assert release(pool) == (0, 0, False)
+
+
+def test_release_on_a_pool_that_is_not_ours_writes_nothing(family: Pool) -> None:
+    finish(family, "p1")
+    assert_guarded(family, releases.SCRIPT, [])
+
+
+def test_release_on_a_real_pool_with_a_time_of_the_callers_writes_nothing(pool: Pool) -> None:
+    populate(pool)
+    assert_guarded(pool, releases.SCRIPT, [])

@@ -1,0 +1,236 @@
+"""The script `view`: a bounded picture of what could be decided now."""
+
+from __future__ import annotations
+
+import pytest
+
+from balancer.core.lanes import AgentClass, Lane, lane_definition
+from balancer.core.model import Priority
+from balancer.core.planner import FreeAgent, FreeClass, Head, LaneView, RoleView, View
+from balancer.ledger import Pool
+from balancer.ledger import view as views
+from tests.support.factories import (
+    NOW_MS,
+    NOW_US,
+    Clock,
+    assert_bad_argument,
+    assert_guarded,
+    assign,
+    beat,
+    changes,
+    complete,
+    make_task,
+    populate,
+    submit,
+)
+
+MEDIUM_US = 60_000_000
+
+
+def look(pool: Pool, page: int = 0, units: int = 128) -> View:
+    return views.Viewer(pool).view(page, units)
+
+
+def test_view_shows_lanes_heads_classes_and_agents(virtual_pool: Pool) -> None:
+    submit(virtual_pool, "t1", make_task("t2", category="bug", cost=2), "t3")
+    beat(virtual_pool, "a1", max_concurrent=3, specializations=("bug",), type="build-agent")
+
+    with changes(virtual_pool) as seen:
+        view = look(virtual_pool)
+
+    order = float(NOW_US - MEDIUM_US)
+    assert view == View(
+        NOW_MS,
+        False,
+        [
+            RoleView(
+                "dev",
+                [
+                    LaneView(
+                        Lane("dev", "general", 1), 2, [Head(order, "t1"), Head(order + 2, "t3")]
+                    ),
+                    LaneView(Lane("dev", "bug", 2), 1, [Head(order + 1, "t2")]),
+                ],
+                [
+                    FreeClass(
+                        AgentClass("dev", ("bug",), 3),
+                        1,
+                        [FreeAgent("a1", "build-agent", 3, 0, 1.0, NOW_US)],
+                    )
+                ],
+            )
+        ],
+    )
+    assert seen.nothing
+    assert look(virtual_pool) == view
+
+
+def test_view_of_a_role_without_work_or_without_free_units_is_empty(virtual_pool: Pool) -> None:
+    beat(virtual_pool, "idle", role="ops")
+    submit(virtual_pool, "t1")
+
+    assert look(virtual_pool) == View(NOW_MS, False, [])
+    beat(virtual_pool, "a1")
+    assign(virtual_pool, "t1", "a1")
+    submit(virtual_pool, "t2")
+    assert look(virtual_pool) == View(NOW_MS, False, [])
+
+
+def test_view_leaves_out_agents_that_take_nothing(virtual_pool: Pool, clock: Clock) -> None:
+    for agent in ("free", "stopping", "stopped", "full"):
+        beat(virtual_pool, agent)
+    submit(virtual_pool, "t1", "t2")
+    assign(virtual_pool, "t1", "full")
+    beat(virtual_pool, "stopping", mode="stopping")
+    beat(virtual_pool, "stopped", mode="stopped")
+
+    (role,) = look(virtual_pool).roles
+
+    assert [(cls.size, [agent.id for agent in cls.agents]) for cls in role.classes] == [
+        (1, ["free"])
+    ]
+
+
+def test_view_orders_agents_by_load_then_by_how_long_they_are_free(
+    virtual_pool: Pool, clock: Clock
+) -> None:
+    for agent in ("a3", "a1", "a2"):
+        beat(virtual_pool, agent, max_concurrent=3)
+        clock.advance(1)
+    submit(virtual_pool, *(f"t{n}" for n in range(6)))
+    assign(virtual_pool, "t0", "a3")
+    assign(virtual_pool, "t1", "a1")
+    assign(virtual_pool, "t2", "a1")
+
+    def order() -> list[tuple[str, int]]:
+        return [(agent.id, agent.used) for agent in look(virtual_pool).roles[0].classes[0].agents]
+
+    assert order() == [("a2", 0), ("a3", 1), ("a1", 2)]
+    complete(virtual_pool, "t0")
+    assert order() == [("a2", 0), ("a3", 0), ("a1", 2)], "a3 became free after a2"
+
+
+def test_view_pages_over_lanes_in_the_order_of_their_heads(virtual_pool: Pool) -> None:
+    beat(virtual_pool, max_concurrent=5)
+    submit(virtual_pool, *(make_task(f"t{n}", category=f"c{n:03}") for n in range(150)))
+
+    pages = [look(virtual_pool, page) for page in range(4)]
+
+    found = [[lane.lane.category for role in page.roles for lane in role.lanes] for page in pages]
+    assert [len(lanes) for lanes in found] == [64, 64, 22, 0]
+    assert [category for page in found for category in page] == [f"c{n:03}" for n in range(150)]
+    assert [page.more for page in pages] == [True, True, False, False]
+
+
+def test_view_shows_as_many_heads_as_free_units_could_take(virtual_pool: Pool) -> None:
+    submit(virtual_pool, *(f"t{n}" for n in range(200)))
+    beat(virtual_pool, "a1", max_concurrent=7)
+    assert len(look(virtual_pool).roles[0].lanes[0].heads) == 7
+    beat(virtual_pool, "a2", max_concurrent=1000)
+    assert len(look(virtual_pool).roles[0].lanes[0].heads) == 128
+    assert len(look(virtual_pool, units=5).roles[0].lanes[0].heads) == 5
+    assert look(virtual_pool).roles[0].lanes[0].size == 200
+
+
+def test_view_sees_a_head_of_every_lane_of_its_page(virtual_pool: Pool) -> None:
+    urgent = [make_task(f"u{n}", priority=Priority.CRITICAL) for n in range(50)]
+    submit(virtual_pool, *urgent, make_task("rare", category="rare", priority=Priority.LOW))
+    beat(virtual_pool, max_concurrent=4)
+
+    (role,) = look(virtual_pool).roles
+
+    assert [[head.task for head in lane.heads][:1] for lane in role.lanes] == [["u0"], ["rare"]]
+
+
+@pytest.mark.damaged
+def test_view_is_bounded_by_256_classes_and_512_agents(virtual_pool: Pool) -> None:
+    submit(virtual_pool, *(f"t{n}" for n in range(200)))
+    for n in range(300):
+        beat(virtual_pool, f"a{n}", max_concurrent=2, specializations=(f"s{n}",))
+    for n in range(20):
+        beat(virtual_pool, f"b{n}", max_concurrent=1)
+
+    (role,) = look(virtual_pool).roles
+
+    assert len(role.classes) == 256
+    assert len(role.classes[0].agents) == 2, "512 agents over 256 classes"
+    assert role.classes[0].size == 20, "the class with the most free units comes first"
+    assert sum(len(cls.agents) for cls in role.classes) <= 512
+
+
+def test_view_finds_the_one_agent_that_can_hold_the_cost(virtual_pool: Pool) -> None:
+    """300 emptier agents stand before it in any order by load."""
+    for n in range(300):
+        beat(virtual_pool, f"small{n}", max_concurrent=1)
+    beat(virtual_pool, "large", max_concurrent=10)
+    submit(virtual_pool, *(f"filler{n}" for n in range(6)), make_task("big", cost=4))
+    for n in range(6):
+        assign(virtual_pool, f"filler{n}", "large")
+
+    agents = {agent.id for cls in look(virtual_pool).roles[0].classes for agent in cls.agents}
+
+    assert "large" in agents
+
+
+def test_view_judges_health_by_applied_heartbeats_not_by_the_clock(
+    virtual_pool: Pool, clock: Clock
+) -> None:
+    """While nobody reads the heartbeats, silence says nothing."""
+    submit(virtual_pool, "t1")
+    beat(virtual_pool, "a1")
+    clock.advance(3_600)
+
+    assert look(virtual_pool).roles[0].classes[0].agents[0].health == 1.0
+    beat(virtual_pool, "a2")
+    healths = {agent.id: agent.health for agent in look(virtual_pool).roles[0].classes[0].agents}
+    assert healths == {"a1": 0.2, "a2": 1.0}
+
+
+def test_view_fetches_each_definition_once(virtual_pool: Pool) -> None:
+    submit(virtual_pool, "t1")
+    beat(virtual_pool)
+    viewer = views.Viewer(virtual_pool)
+    first = viewer.view()
+    virtual_pool.client.rename(virtual_pool.keys.lanedef, virtual_pool.keys.classdef + "x")
+    moved = virtual_pool.client.hgetall(virtual_pool.keys.classdef + "x")
+
+    assert viewer.view() == first
+    virtual_pool.client.delete(virtual_pool.keys.classdef + "x")
+    virtual_pool.client.hset(virtual_pool.keys.lanedef, mapping=moved)
+
+
+@pytest.mark.damaged
+def test_view_leaves_out_a_lane_whose_definition_is_gone_by_now(virtual_pool: Pool) -> None:
+    submit(virtual_pool, "t1", make_task("t2", category="bug"))
+    beat(virtual_pool)
+    lane, _ = lane_definition(Lane("dev", "general", 1))
+    virtual_pool.client.hdel(virtual_pool.keys.lanedef, lane)
+
+    (role,) = look(virtual_pool).roles
+
+    assert [lane.lane.category for lane in role.lanes] == ["bug"]
+
+
+def test_view_on_a_pool_that_is_not_ours_is_refused(virtual_pool: Pool) -> None:
+    populate(virtual_pool)
+    assert_guarded(virtual_pool, views.SCRIPT, [0, 128])
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        [],
+        [0],
+        ["nan", 1],
+        [-1, 1],
+        [1001, 1],
+        [0, 0],
+        [0, 129],
+        [0, "0x10"],
+        ["1e3", 1],
+        [0, "1.0"],
+    ],
+)
+def test_view_with_a_bad_argument_is_refused(virtual_pool: Pool, args: list[object]) -> None:
+    populate(virtual_pool)
+    assert_bad_argument(virtual_pool, views.SCRIPT, args)

@@ -1,0 +1,338 @@
+"""The planner: who gets what, from a picture alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from balancer.core.lanes import AgentClass, Lane, feasible
+from balancer.core.planner import (
+    FreeAgent,
+    FreeClass,
+    Head,
+    LaneView,
+    Planner,
+    Proposal,
+    RoleView,
+    View,
+    leaves_nothing,
+)
+from balancer.core.settings import PoolSettings, Weights
+
+
+def agent(id_: str, most: int = 1, used: int = 0, **facts: Any) -> FreeAgent:
+    known: dict[str, Any] = {"type": "", "health": 1.0, "freed_us": 0} | facts
+    return FreeAgent(id_, max_concurrent=most, used=used, **known)
+
+
+def cls(*agents: FreeAgent, specs: tuple[str, ...] = (), size: int | None = None) -> FreeClass:
+    """A class of these agents, which have the same number of units."""
+    return FreeClass(
+        AgentClass("dev", specs, agents[0].max_concurrent), size or len(agents), list(agents)
+    )
+
+
+def lane(
+    *tasks: tuple[int, str], category: str = "general", cost: int = 1, size: int | None = None
+) -> LaneView:
+    heads = [Head(order, task) for order, task in tasks]
+    return LaneView(Lane("dev", category, cost), size or len(heads), heads)
+
+
+def view(lanes: list[LaneView], classes: list[FreeClass], more: bool = False) -> View:
+    return View(0, more, [RoleView("dev", lanes, classes)])
+
+
+def plan(
+    lanes: list[LaneView], classes: list[FreeClass], most: int = 128, **settings: Any
+) -> list[Proposal]:
+    return Planner(PoolSettings(**settings)).plan(view(lanes, classes), most)
+
+
+def pairs(proposals: list[Proposal]) -> list[tuple[str, str]]:
+    return [(wish.task, wish.agent) for wish in proposals]
+
+
+# --- order of tasks ---
+
+
+def test_tasks_go_in_the_order_of_the_pool_whichever_lane_they_stand_in() -> None:
+    lanes = [lane((1, "a"), (4, "d")), lane((2, "b"), (3, "c"), category="bug")]
+
+    wishes = plan(lanes, [cls(agent("x", 4))])
+
+    assert [wish.task for wish in wishes] == ["a", "b", "c", "d"]
+
+
+def test_scarce_units_go_to_the_first_in_line() -> None:
+    lanes = [lane((3, "late")), lane((1, "early"), category="bug")]
+
+    assert pairs(plan(lanes, [cls(agent("x"))])) == [("early", "x")]
+
+
+def test_nothing_beyond_the_picture_is_overtaken() -> None:
+    """The lane holds more than its head: its next task may come before `later`."""
+    lanes = [lane((1, "first"), size=2), lane((9, "later"), category="bug")]
+
+    assert pairs(plan(lanes, [cls(agent("x", 5))])) == [("first", "x")]
+
+
+def test_horizon_lies_behind_the_last_head_shown() -> None:
+    lanes = [lane((1, "a"), (5, "b"), size=3), lane((2, "c"), (6, "d"), category="bug")]
+
+    assert [wish.task for wish in plan(lanes, [cls(agent("x", 9))])] == ["a", "c", "b"]
+
+
+def test_lane_that_nobody_can_serve_is_no_horizon() -> None:
+    lanes = [lane((1, "huge"), cost=9, size=500), lane((2, "small"))]
+
+    assert pairs(plan(lanes, [cls(agent("x"))])) == [("small", "x")]
+
+
+def test_proposals_are_capped_over_all_roles() -> None:
+    roles = [RoleView(role, [LaneView(Lane(role, "c", 1), 3, [Head(at + n, f"{role}{n}") for n in range(3)])],
+                      [FreeClass(AgentClass(role, (), 5), 1, [agent(f"x-{role}", 5)])])
+             for at, role in ((10, "ops"), (9, "dev"))]  # fmt: skip
+
+    wishes = Planner(PoolSettings()).plan(View(0, False, roles), most=4)
+
+    assert [wish.task for wish in wishes] == ["dev0", "ops0", "dev1", "ops1"]
+
+
+# --- hard rules ---
+
+
+def test_cost_must_fit_the_units_left() -> None:
+    lanes = [lane((1, "big"), cost=3)]
+
+    assert pairs(plan(lanes, [cls(agent("full", 4, 2)), cls(agent("fits", 5, 2))])) == [
+        ("big", "fits")
+    ]
+    assert plan(lanes, [cls(agent("full", 4, 2))]) == []
+
+
+def test_big_task_at_the_front_does_not_take_the_small_ones_place() -> None:
+    """An agent too full for the first keeps its place for the second."""
+    lanes = [lane((1, "big"), cost=3), lane((2, "small"))]
+
+    wishes = plan(lanes, [cls(agent("a", 3, 1, freed_us=1), agent("b", 3, 0, freed_us=2))])
+
+    assert pairs(wishes) == [("big", "b"), ("small", "a")]
+
+
+def test_class_of_too_few_units_or_another_role_is_not_asked() -> None:
+    assert not feasible(Lane("dev", "x", 4), AgentClass("dev", (), 3))
+    assert not feasible(Lane("dev", "x", 1), AgentClass("ops", (), 3))
+    assert feasible(Lane("dev", "x", 3), AgentClass("dev", ("y",), 3))
+
+
+@pytest.mark.parametrize(
+    ("health", "served"), [(1.0, True), (0.8, True), (0.5, True), (0.2, False)]
+)
+def test_agent_below_the_least_health_gets_nothing(health: float, served: bool) -> None:
+    assert bool(plan([lane((1, "t"))], [cls(agent("x", health=health))])) is served
+
+
+def test_least_health_is_a_setting() -> None:
+    assert plan([lane((1, "t"))], [cls(agent("x", health=0.8))], min_health=0.9) == []
+    assert plan([lane((1, "t"))], [cls(agent("x", health=0.2))], min_health=0.1)
+
+
+def test_no_agent_is_given_more_than_it_can_hold() -> None:
+    lanes = [lane(*((n, f"t{n}") for n in range(20)))]
+
+    wishes = plan(lanes, [cls(agent("x", 3, 1), agent("y", 3, 0))])
+
+    assert sorted(wish.agent for wish in wishes) == ["x", "x", "y", "y", "y"]
+
+
+# --- choice ---
+
+
+def test_best_match_is_the_sum_of_its_components() -> None:
+    """weights.health x health + weights.load x (1 - used / max) + weights.specialization for a specialist."""
+    weights = Weights(health=2.0, specialization=0.7, load=0.4)
+    agents = [cls(agent("x", 4, 1, health=0.8, type="build-agent"), specs=("bug",))]
+
+    (wish,) = plan([lane((1, "t"), category="bug")], agents, weights=weights)
+
+    assert wish.scores == pytest.approx({"health": 1.6, "load": 0.3, "specialization": 0.7})
+    assert wish.reason == "Best match: build-agent (score: 2.60)"
+    assert (wish.task, wish.agent, wish.cost, wish.estimate_s) == ("t", "x", 1, 3_600)
+    assert len(wish.nonce) == 32
+
+
+def test_no_specialist_no_component() -> None:
+    (wish,) = plan([lane((1, "t"), category="docs")], [cls(agent("x", 4, 1), specs=("bug",))])
+
+    assert wish.scores == pytest.approx({"health": 1.0, "load": 0.15})
+    assert wish.reason == "Best match: x (score: 1.15)", "an agent without a type goes by its id"
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "better"),
+    [
+        (cls(agent("fresh", health=1.0)), cls(agent("late", health=0.8), specs=("x",)), "fresh"),
+        (cls(agent("any")), cls(agent("specialist"), specs=("bug",)), "specialist"),
+        (cls(agent("idle", 4, 0)), cls(agent("busy", 8, 4)), "idle"),
+        (cls(agent("idle", 4, 0)), cls(agent("specialist", 8, 7), specs=("bug",)), "specialist"),
+        (
+            cls(agent("fresh", 4, 3, health=1.0)),
+            cls(agent("specialist", 8, 0, health=0.5), specs=("bug",)),
+            "fresh",
+        ),
+    ],
+)
+def test_best_match_weighs_health_then_specialization_then_load(
+    one: FreeClass, other: FreeClass, better: str
+) -> None:
+    for classes in ([one, other], [other, one]):
+        (wish,) = plan([lane((1, "t"), category="bug")], classes)
+        assert wish.agent == better
+
+
+def test_least_loaded_asks_for_load_alone() -> None:
+    classes = [
+        cls(agent("specialist", 4, 2, health=1.0), specs=("bug",)),
+        cls(agent("emptier", 5, 2, health=0.5)),
+    ]
+
+    (wish,) = plan([lane((1, "t"), category="bug")], classes, strategy="least_loaded")
+
+    assert wish.agent == "emptier"
+    assert wish.scores == pytest.approx({"load": 0.6})
+    assert wish.reason == "Least loaded: emptier (score: 0.60)"
+
+
+@pytest.mark.parametrize("strategy", ["best_match", "least_loaded"])
+def test_tie_goes_to_whose_unit_is_free_longest(strategy: str) -> None:
+    short, long = agent("short", freed_us=200), agent("long", freed_us=100)
+
+    for classes in (
+        [cls(short, long)],
+        [cls(long, short)],
+        [cls(short), cls(long)],
+        [cls(long), cls(short)],
+    ):
+        wishes = plan([lane((1, "t1"), (2, "t2"))], classes, strategy=strategy)
+        assert pairs(wishes) == [("t1", "long"), ("t2", "short")]
+
+
+def test_load_counts_what_this_plan_has_given_already() -> None:
+    wishes = plan(
+        [lane(*((n, f"t{n}") for n in range(4)))],
+        [cls(agent("a", 2, freed_us=1), agent("b", 2, freed_us=2))],
+    )
+
+    assert [wish.agent for wish in wishes] == ["a", "b", "a", "b"]
+
+
+def test_estimate_is_the_categorys_or_the_default() -> None:
+    lanes = [lane((1, "t1"), category="docs"), lane((2, "t2"), category="other")]
+
+    wishes = plan(lanes, [cls(agent("x", 2))], estimate_min={"docs": 5}, default_estimate_min=7)
+
+    assert [wish.estimate_s for wish in wishes] == [300, 420]
+
+
+def test_strategy_of_the_users_decides() -> None:
+    class Alphabet:
+        name = "by_the_alphabet"
+
+        def agent_part(self, agent: FreeAgent) -> dict[str, float]:
+            return {"letter": -float(ord(agent.id[0]))}
+
+        def match_part(self, lane: Lane, cls: AgentClass) -> dict[str, float]:
+            return {}
+
+    picture = view([lane((1, "t"))], [cls(agent("b"), agent("a"), agent("c"))])
+
+    (wish,) = Planner(PoolSettings(), Alphabet()).plan(picture)
+
+    assert (wish.agent, wish.reason) == ("a", "By the alphabet: a (score: -97.00)")
+
+
+def test_every_lease_has_a_nonce_of_its_own() -> None:
+    lanes = [lane(*((n, f"t{n}") for n in range(50)))]
+    picture = view(lanes, [cls(agent("x", 50))])
+    planner = Planner(PoolSettings())
+
+    nonces = [wish.nonce for _ in range(2) for wish in planner.plan(picture)]
+
+    assert len(set(nonces)) == 100
+
+
+def test_empty_pictures_give_empty_plans() -> None:
+    assert Planner(PoolSettings()).plan(View(0, False, [])) == []
+    assert plan([], [cls(agent("x"))]) == []
+    assert plan([lane((1, "t"))], []) == []
+    assert plan([lane()], [cls(agent("x"))]) == []
+
+
+agents_of_a_class = st.tuples(
+    st.integers(1, 4),
+    st.lists(st.tuples(st.integers(0, 4), st.integers(0, 9)), min_size=1, max_size=4),
+)
+lanes_of_a_role = st.lists(
+    st.tuples(st.integers(1, 5), st.lists(st.integers(0, 99), max_size=6, unique=True)), max_size=5
+)
+
+
+@given(st.lists(agents_of_a_class, max_size=4), lanes_of_a_role)
+def test_any_plan_keeps_the_hard_rules_and_leaves_no_task_that_fits(
+    classes: list[tuple[int, list[tuple[int, int]]]], lanes: list[tuple[int, list[int]]]
+) -> None:
+    free = [
+        cls(
+            *(
+                agent(f"a{i}.{j}", most, min(used, most), freed_us=freed)
+                for j, (used, freed) in enumerate(members)
+            ),
+            specs=(f"s{i}",),
+        )
+        for i, (most, members) in enumerate(classes)
+    ]
+    waiting = [
+        lane(*((order, f"t{i}.{order}") for order in sorted(orders)), category=f"c{i}", cost=cost)
+        for i, (cost, orders) in enumerate(lanes)
+    ]
+
+    wishes = plan(waiting, free)
+
+    left = {a.id: a.max_concurrent - a.used for fc in free for a in fc.agents}
+    for wish in wishes:
+        left[wish.agent] -= wish.cost
+    assert all(units >= 0 for units in left.values())
+    taken = [wish.task for wish in wishes]
+    assert len(set(taken)) == len(taken)
+    for one in waiting:
+        names = [head.task for head in one.heads]
+        got = [name for name in names if name in taken]
+        assert got == names[: len(got)], "within a lane, in order"
+        assert len(got) == len(names) or all(units < one.lane.cost for units in left.values())
+
+
+# --- whether to look again ---
+
+
+def test_whole_picture_planned_leaves_nothing() -> None:
+    picture = view([lane((1, "t"))], [cls(agent("x", 2))])
+
+    assert leaves_nothing(picture, Planner(PoolSettings()).plan(picture))
+
+
+@pytest.mark.parametrize(
+    ("picture", "nothing"),
+    [
+        (view([lane((1, "t"), size=9)], [cls(agent("x", 1))]), True),
+        (view([lane((1, "t"), size=9)], [cls(agent("x", 2))]), False),
+        (view([lane((1, "t"))], [cls(agent("x", 1), size=9)]), False),
+        (view([lane((1, "t"))], [cls(agent("x", 1))], more=True), False),
+        (view([lane((1, "t"), cost=2)], [cls(agent("x", 1))]), True),
+    ],
+)
+def test_what_lies_beyond_the_picture_is_looked_at_again(picture: View, nothing: bool) -> None:
+    assert leaves_nothing(picture, Planner(PoolSettings()).plan(picture)) is nothing
