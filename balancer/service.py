@@ -116,11 +116,12 @@ class Service:
                 "settings_differ", pool=pool, text="the pool keeps the settings it was created with"
             )
         self._name = answered(lambda: ConsumerName(self.pool), START_S)
+        consumer, sweeper = self._name.consumer, Sweeper(self.pool, sweep_s)
         self.loops: list[Loop] = [
-            HeartbeatConsumer(self.pool, self._blocking, self._name.consumer),
-            CompletionConsumer(self.pool, self._blocking, self._name.consumer),
+            HeartbeatConsumer(self.pool, self._blocking, consumer),
+            CompletionConsumer(self.pool, self._blocking, consumer, on_retry=sweeper.due_in),
             Drainer(self.pool, self._blocking, tick_s),
-            Sweeper(self.pool, sweep_s),
+            sweeper,
             self._name,
         ]
         self._stop = threading.Event()

@@ -73,7 +73,7 @@ def show(
             ("role", agent.role),
             ("type", agent.type),
             ("specializations", ", ".join(agent.specializations)),
-            ("state", f"{agent.state.value}, {agent.activity} (says: {agent.mode.value})"),
+            ("state", f"{agent.state.value}, {agent.activity} (says: {agent.mode})"),
             (
                 "capacity",
                 f"{agent.used} of {agent.max_concurrent} units used, {agent.remaining} free",

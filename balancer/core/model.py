@@ -125,7 +125,9 @@ class Agent(BaseModel):
     used: int = Field(ge=0, description="units taken by its open leases")
     health: float = Field(ge=0, le=1, description="1 fresh heartbeat ... 0.2 past its TTL")
     state: AgentState
-    mode: Mode
+    mode: str = Field(
+        description="what it says of itself; silent while its TTL has passed unjudged"
+    )
     boot: str
     heartbeat_age_s: float = Field(ge=0)
 

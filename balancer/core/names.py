@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import os
 import re
+from collections.abc import Iterator
 from typing import Annotated
 
 from pydantic import StringConstraints
@@ -28,6 +29,12 @@ def new_id() -> str:
     never mix tasks.
     """
     return base64.b32encode(os.urandom(8)).decode("ascii").rstrip("=").lower()
+
+
+def new_nonces(most: int) -> Iterator[str]:
+    """Up to `most` nonces for one call to the system."""
+    text = os.urandom(16 * most).hex()
+    return (text[at : at + 32] for at in range(0, 32 * most, 32))
 
 
 def new_nonce() -> str:

@@ -12,6 +12,10 @@ MAX_BODY_BYTES, MAX_DEPTH, MAX_KEYS, MAX_STRING = 65_536, 32, 1_000, 16_384
 #: Integers beyond this lose digits in other languages' JSON.
 MAX_INT = 2**53 - 1
 
+#: Keys in order: a body that says the same is the same text, whatever order it was written in.
+_encode = json.JSONEncoder(
+    ensure_ascii=False, separators=(",", ":"), allow_nan=False, sort_keys=True
+).encode
 _LEAVES = (str, int, float, bool, type(None))
 
 
@@ -28,7 +32,7 @@ def check_payload(value: Any) -> Any:
     todo: list[tuple[Any, str, int]] = [(value, "payload", 1)]
     while todo:
         node, place, depth = todo.pop()
-        if depth > MAX_DEPTH:
+        if isinstance(node, dict | list | tuple) and depth > MAX_DEPTH:
             raise ValueError(f"payload is nested deeper than {MAX_DEPTH}")
         if isinstance(node, dict):
             items: list[tuple[Any, Any]] = list(node.items())
@@ -82,7 +86,7 @@ def encode_body(description: str, payload: Any) -> str:
         body["description"] = description
     if payload is not None:
         body["payload"] = payload
-    text = json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    text = _encode(body)
     size = len(text) if text.isascii() else len(text.encode("utf-8"))
     if size > MAX_BODY_BYTES:
         raise ValueError(

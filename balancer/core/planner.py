@@ -8,64 +8,20 @@ the order of agents within a class is the same for every lane.
 
 from __future__ import annotations
 
-from heapq import heapify, heappop, heappush
+from heapq import heapify, heappop, heappush, heapreplace
 from itertools import count
 from typing import NamedTuple
 
-from balancer.core.lanes import AgentClass, Lane, feasible
-from balancer.core.names import new_nonce
+from balancer.core.lanes import Lane, feasible
+from balancer.core.names import new_nonces
 from balancer.core.settings import PoolSettings
 from balancer.core.strategies import Scores, Strategy, make_strategy
+from balancer.core.view import FreeAgent, FreeClass, RoleView, View
 
-
-class Head(NamedTuple):
-    """One of the first tasks of a lane."""
-
-    order_us: float
-    task: str
-
-
-class LaneView(NamedTuple):
-    """The first tasks of a lane, and how many it holds."""
-
-    lane: Lane
-    size: int
-    heads: list[Head]
-
-
-class FreeAgent(NamedTuple):
-    """An agent with units left, as it was at the time of the view."""
-
-    id: str
-    type: str
-    max_concurrent: int
-    used: int
-    health: float
-    freed_us: int
-
-
-class FreeClass(NamedTuple):
-    """The first free agents of a class, and how many it has."""
-
-    cls: AgentClass
-    size: int
-    agents: list[FreeAgent]
-
-
-class RoleView(NamedTuple):
-    """What waits and what is free in one role."""
-
-    role: str
-    lanes: list[LaneView]
-    classes: list[FreeClass]
-
-
-class View(NamedTuple):
-    """A bounded picture of a pool at one instant. `more`: there are lanes beyond this page."""
-
-    now_ms: int
-    more: bool
-    roles: list[RoleView]
+#: Below this plan's own numbers.
+FRESH = 1 << 30
+#: Most proposals of one plan.
+MOST = 128
 
 
 class Proposal(NamedTuple):
@@ -81,7 +37,34 @@ class Proposal(NamedTuple):
 
 
 #: An agent's place within its class: (-score of the agent part, freed_us, number, agent, parts).
+#: The number settles ties; it is negative until this plan has used the agent.
 _Entry = tuple[float, int, int, FreeAgent, Scores]
+
+
+class _Ranked:
+    """The agents of one class, best first (a heap).
+
+    `fresh` counts those that this plan has not used yet. Where the class has more agents than the
+    picture shows, one of those may be better than any that was used already.
+    """
+
+    __slots__ = ("entries", "fresh", "partial")
+
+    def __init__(self, entries: list[_Entry], partial: bool) -> None:
+        heapify(entries)
+        self.entries, self.fresh, self.partial = entries, len(entries), partial and bool(entries)
+
+
+class _Option(NamedTuple):
+    """One class that may serve a lane, and what the match is worth."""
+
+    ranked: _Ranked
+    match: Scores
+    worth: float
+
+
+class _Beyond(Exception):
+    """The best choice lies outside the picture."""
 
 
 class Planner:
@@ -90,78 +73,109 @@ class Planner:
     def __init__(self, settings: PoolSettings, strategy: Strategy | None = None) -> None:
         self._settings = settings
         self._strategy = strategy or make_strategy(settings)
+        self._title = self._strategy.name.replace("_", " ").capitalize()
 
-    def plan(self, view: View, most: int = 128) -> list[Proposal]:
+    def plan(self, view: View, most: int = MOST) -> list[Proposal]:
         """At most `most` proposals, first in line first; no agent beyond its units, no task twice."""
         proposals: list[tuple[float, Proposal]] = []
         for role in view.roles:
-            proposals += self._plan_role(role, most)
+            proposals += self._plan_role(role, min(most, role.units))
         proposals.sort(key=lambda pair: pair[0])
         return [proposal for _, proposal in proposals[:most]]
 
     def _plan_role(self, role: RoleView, most: int) -> list[tuple[float, Proposal]]:
         number = count()
-        classes = [(fc.cls, self._rank(fc.agents, number)) for fc in role.classes]
+        classes = [(fc, self._rank(fc, number)) for fc in role.classes]
+        options = [self._options(view.lane, classes) for view in role.lanes]
+        estimates_s = [self._settings.estimate_s(view.lane.category) for view in role.lanes]
+        nonces = new_nonces(most)
         line = [(lane.heads[0], i, 0) for i, lane in enumerate(role.lanes) if lane.heads]
         heapify(line)
         out: list[tuple[float, Proposal]] = []
         while line and len(out) < most:
             head, i, at = heappop(line)
             lane, size, heads = role.lanes[i]
-            chosen = self._choose(lane, classes, number)
+            try:
+                chosen = self._choose(lane.cost, options[i], number)
+            except _Beyond:
+                break
             if chosen is None:
                 continue  # nobody free can take this lane, so none of its tasks
             agent, scores = chosen
-            out.append((head.order_us, self._proposal(head.task, lane, agent, scores)))
+            out.append((head.order_us, Proposal(
+                head.task, agent.id, next(nonces), lane.cost, estimates_s[i], scores, self._reason(agent, scores),
+            )))  # fmt: skip
             if at + 1 < len(heads):
                 heappush(line, (heads[at + 1], i, at + 1))
             elif size > len(heads):
                 break  # the next task of this lane is not in the picture; it may come before all others
         return out
 
-    def _rank(self, agents: list[FreeAgent], number: count[int]) -> list[_Entry]:
-        entries = [
-            self._entry(agent, number)
-            for agent in agents
-            if agent.health >= self._settings.min_health
-        ]
-        heapify(entries)
-        return entries
+    def _reason(self, agent: FreeAgent, scores: Scores) -> str:
+        return f"{self._title}: {agent.type or agent.id} (score: {sum(scores.values()):.2f})"
 
-    def _entry(self, agent: FreeAgent, number: count[int]) -> _Entry:
+    def _rank(self, fc: FreeClass, number: count[int]) -> _Ranked:
+        least = self._settings.min_health
+        entries = [
+            self._entry(agent, next(number) - FRESH) for agent in fc.agents if agent.health >= least
+        ]
+        return _Ranked(entries, fc.size > len(fc.agents))
+
+    def _entry(self, agent: FreeAgent, number: int) -> _Entry:
         parts = self._strategy.agent_part(agent)
-        return (-sum(parts.values()), agent.freed_us, next(number), agent, parts)
+        return (-sum(parts.values()), agent.freed_us, number, agent, parts)
+
+    def _options(self, lane: Lane, classes: list[tuple[FreeClass, _Ranked]]) -> list[_Option]:
+        out = []
+        for fc, ranked in classes:
+            if feasible(lane, fc.cls):
+                match = self._strategy.match_part(lane, fc.cls)
+                out.append(_Option(ranked, match, sum(match.values())))
+        return out
 
     def _choose(
-        self, lane: Lane, classes: list[tuple[AgentClass, list[_Entry]]], number: count[int]
+        self, cost: int, options: list[_Option], number: count[int]
     ) -> tuple[FreeAgent, Scores] | None:
-        """The best agent over all classes, its units taken; None when nobody can."""
-        best: tuple[float, int] | None = None
-        place: tuple[list[_Entry], int, Scores] | None = None
-        for cls, ranked in classes:
-            if not ranked or not feasible(lane, cls):
-                continue
-            at = _first_that_holds(ranked, lane.cost)
-            if at is None:
-                continue
-            match = self._strategy.match_part(lane, cls)
-            key = (ranked[at][0] - sum(match.values()), ranked[at][1])
-            if best is None or key < best:
-                best, place = key, (ranked, at, match)
-        if place is None:
-            return None
-        ranked, at, match = place
-        _, _, _, agent, parts = _pop(ranked, at)
-        left = agent._replace(used=agent.used + lane.cost)
-        if left.used < left.max_concurrent:
-            heappush(ranked, self._entry(left, number))
-        return agent, parts | match
+        """The best agent over all classes, its units taken; None when nobody can.
 
-    def _proposal(self, task: str, lane: Lane, agent: FreeAgent, scores: Scores) -> Proposal:
-        name = self._strategy.name.replace("_", " ").capitalize()
-        reason = f"{name}: {agent.type or agent.id} (score: {sum(scores.values()):.2f})"
-        estimate_s = self._settings.estimate_s(lane.category)
-        return Proposal(task, agent.id, new_nonce(), lane.cost, estimate_s, scores, reason)
+        Raises:
+            _Beyond: a class has run dry that has more agents than the picture shows.
+        """
+        best_score, best_freed_us, best_at = 0.0, 0, -1
+        best: _Option | None = None
+        for option in options:
+            ranked = option.ranked
+            if not ranked.fresh and ranked.partial:
+                raise _Beyond
+            entries = ranked.entries
+            at = _first_that_holds(entries, cost) if entries else -1
+            if at < 0:
+                continue
+            score, freed_us = entries[at][0] - option.worth, entries[at][1]
+            if best is None or (score, freed_us) < (best_score, best_freed_us):
+                best_score, best_freed_us, best_at, best = score, freed_us, at, option
+        if best is None:
+            return None
+        _, _, _, agent, parts = best.ranked.entries[best_at]
+        self._take(best.ranked, best_at, cost, number)
+        return agent, parts | best.match
+
+    def _take(self, ranked: _Ranked, at: int, cost: int, number: count[int]) -> None:
+        """The agent at this place has `cost` units less; it leaves when it has none."""
+        entries = ranked.entries
+        id_, type_, most, used, health, freed_us = entries[at][3]
+        if entries[at][2] < 0:
+            ranked.fresh -= 1
+        if used + cost >= most:
+            _pop(entries, at)
+            return
+        agent = FreeAgent(id_, type_, most, used + cost, health, freed_us)
+        left = self._entry(agent, next(number))
+        if at == 0:
+            heapreplace(entries, left)
+        else:
+            _pop(entries, at)
+            heappush(entries, left)
 
 
 def leaves_nothing(view: View, proposals: list[Proposal]) -> bool:
@@ -170,41 +184,48 @@ def leaves_nothing(view: View, proposals: list[Proposal]) -> bool:
     Then there is no need to look again before something changes. Free units that were not in the
     picture, or tasks beyond it while units are left, make it False.
     """
-    if view.more:
+    if view.more or len(proposals) >= MOST:
         return False
-    spent: dict[str, int] = {}
+    granted: dict[str, list[int]] = {}
     for proposal in proposals:
-        spent[proposal.agent] = spent.get(proposal.agent, 0) + proposal.cost
-    for role in view.roles:
-        if any(fc.size > len(fc.agents) for fc in role.classes):
-            return False
-        agents = [agent for fc in role.classes for agent in fc.agents]
-        units_left = any(
-            agent.used + spent.get(agent.id, 0) < agent.max_concurrent for agent in agents
-        )
-        if units_left and any(lane.size > len(lane.heads) for lane in role.lanes):
-            return False
-    return True
+        granted.setdefault(proposal.agent, []).append(proposal.cost)
+    return all(_leaves_nothing(role, granted) for role in view.roles)
 
 
-def _first_that_holds(ranked: list[_Entry], cost: int) -> int | None:
-    """Index of the best agent with `cost` units left. Nearly always the first; agents too full for
-    this cost keep their place.
+def _leaves_nothing(role: RoleView, granted: dict[str, list[int]]) -> bool:
+    agents = [agent for fc in role.classes for agent in fc.agents]
+    tasks = sum(len(granted.get(agent.id, ())) for agent in agents)
+    if tasks == sum(lane.size for lane in role.lanes):
+        return True
+    if tasks >= role.units or any(fc.size > len(fc.agents) for fc in role.classes):
+        return False
+    if all(lane.size == len(lane.heads) for lane in role.lanes):
+        return True
+    return all(
+        agent.used + sum(granted.get(agent.id, ())) >= agent.max_concurrent for agent in agents
+    )
+
+
+def _first_that_holds(entries: list[_Entry], cost: int) -> int:
+    """Index of the best agent with `cost` units left, -1 for none.
+
+    Nearly always the first; agents too full for this cost keep their place.
     """
-    if ranked[0][3].used + cost <= ranked[0][3].max_concurrent:
+    first = entries[0][3]
+    if first.used + cost <= first.max_concurrent:
         return 0
     fitting = [
-        (entry, at)
-        for at, entry in enumerate(ranked)
+        (entry[:3], at)
+        for at, entry in enumerate(entries)
         if entry[3].used + cost <= entry[3].max_concurrent
     ]
-    return min(fitting, key=lambda pair: pair[0][:3])[1] if fitting else None
+    return min(fitting)[1] if fitting else -1
 
 
-def _pop(ranked: list[_Entry], at: int) -> _Entry:
+def _pop(entries: list[_Entry], at: int) -> None:
     if at == 0:
-        return heappop(ranked)
-    entry, ranked[at] = ranked[at], ranked[-1]
-    ranked.pop()
-    heapify(ranked)
-    return entry
+        heappop(entries)
+        return
+    entries[at] = entries[-1]
+    entries.pop()
+    heapify(entries)

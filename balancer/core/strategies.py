@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from balancer.core.lanes import AgentClass, Lane
-    from balancer.core.planner import FreeAgent
     from balancer.core.settings import PoolSettings
+    from balancer.core.view import FreeAgent
 
 Scores = dict[str, float]
 

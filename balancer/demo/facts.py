@@ -13,6 +13,7 @@ from balancer.demo.child import whole_lines
 from balancer.demo.worklog import Event
 from balancer.ledger import read
 from balancer.ledger.audit import Audit, audit, read_agents
+from balancer.ledger.event import Event as Transition
 from balancer.ledger.pool import Pool
 from balancer.ledger.read import TaskStatus
 from balancer.ledger.submit import Outcome
@@ -71,10 +72,11 @@ def read_events(pool: Pool) -> tuple[Counter[str], dict[str, list[float]]]:
     after = "-"
     while page := pool.client.xrange(pool.keys.events, min=after, count=EVENTS_PAGE):
         for entry, fields in page:
-            if fields["e"] == "completed":
-                settled[fields["task"]] += 1
-            elif fields["e"] == "reclaimed":
-                reclaimed_at.setdefault(fields["task"], []).append(int(entry.split("-")[0]) / 1000)
+            event = Transition.read(fields)
+            if event.name == "completed":
+                settled[event.task] += 1
+            elif event.name == "reclaimed":
+                reclaimed_at.setdefault(event.task, []).append(int(entry.split("-")[0]) / 1000)
         after = f"({page[-1][0]}"
     return settled, reclaimed_at
 

@@ -1,5 +1,5 @@
 -- Agents: loaded once, changed as plain fields, saved once; index, class sums and counters follow from the difference.
-local AGENTS, AGENT_IDS = {}, {}
+local AGENTS, AGENT_IDS, FREE = {}, {}, {}
 
 local function cap_of(a) return a.state == 'live' and a.max or 0 end
 local function free_of(a)
@@ -10,12 +10,12 @@ end
 local function load_agent(id)
   local a = AGENTS[id]
   if a ~= nil then return a end
-  local f = redis.call('HMGET', k_agent(id), 'role', 'class', 'max', 'used', 'n', 'boot', 'mode', 'state', 'freed_us', 'beat_ms', 'ttl_ms')
+  local f = redis.call('HMGET', k_agent(id), 'used', 'n', 'freed_us', 'role', 'class', 'max', 'boot', 'mode', 'state', 'beat_ms', 'ttl_ms')
   a = false
-  if f[1] then
+  if f[4] then
     a = {
-      id = id, role = f[1], class = f[2], max = tonumber(f[3]), used = tonumber(f[4]), n = tonumber(f[5]), boot = f[6],
-      mode = f[7], state = f[8], freed_us = tonumber(f[9]), beat_ms = tonumber(f[10]), ttl_ms = tonumber(f[11]),
+      id = id, used = tonumber(f[1]), n = tonumber(f[2]), freed_us = tonumber(f[3]), role = f[4], class = f[5], max = tonumber(f[6]),
+      boot = f[7], mode = f[8], state = f[9], beat_ms = tonumber(f[10]), ttl_ms = tonumber(f[11]),
     }
     a.old = { role = a.role, class = a.class, cap = cap_of(a), free = free_of(a), used = a.used, n = a.n, live = a.state == 'live' and 1 or 0, freed_us = a.freed_us }
     AGENT_IDS[#AGENT_IDS + 1] = id
@@ -31,25 +31,37 @@ local function give_back(a, cost)
   a.freed_us = now_us
 end
 
+-- What an agent adds to the counters of its role, `sign` 1 or -1.
+local function add_agent(role, sign, cap, used, n, live)
+  count(role, 'capacity', sign * cap)
+  count(role, 'used', sign * used)
+  count(role, 'running', sign * n)
+  count(role, 'agents', sign * live)
+end
+
 -- Writes one agent; `add` gathers what its class gained in free units.
 local function save_agent(a, add)
-  local old, free, live = a.old, free_of(a), a.state == 'live' and 1 or 0
-  if a.used ~= old.used or a.n ~= old.n or a.freed_us ~= old.freed_us then
+  local old, free, cap, live = a.old, free_of(a), cap_of(a), a.state == 'live' and 1 or 0
+  local same = a.class == old.class and a.freed_us == old.freed_us and a.used == old.used and a.n == old.n
+  if same and free == old.free and live == old.live then return end
+  if a.freed_us ~= old.freed_us then
     redis.call('HSET', k_agent(a.id), 'used', a.used, 'n', a.n, 'freed_us', str(a.freed_us))
+  elseif a.used ~= old.used or a.n ~= old.n then
+    redis.call('HSET', k_agent(a.id), 'used', a.used, 'n', a.n)
   end
   if old.free > 0 and (free == 0 or a.class ~= old.class) then redis.call('ZREM', k_free(old.class), a.id) end
   if free > 0 and (free ~= old.free or a.class ~= old.class or a.freed_us ~= old.freed_us) then
     local rank = math.floor(1000 * a.used / a.max) * 4398046511104 + math.floor(a.freed_us / 1000)
-    redis.call('ZADD', k_free(a.class), str(rank), a.id)
+    put(FREE, k_free(a.class), str(rank), a.id)
   end
   add(old.role, old.class, -old.free)
   add(a.role, a.class, free)
   if free > old.free then WAKE = true end
-  for field, value in pairs({ capacity = old.cap, used = old.used, running = old.n, agents = old.live }) do
-    count(old.role, field, -value)
-  end
-  for field, value in pairs({ capacity = cap_of(a), used = a.used, running = a.n, agents = live }) do
-    count(a.role, field, value)
+  if a.role == old.role then
+    add_agent(a.role, 1, cap - old.cap, a.used - old.used, a.n - old.n, live - old.live)
+  else
+    add_agent(old.role, -1, old.cap, old.used, old.n, old.live)
+    add_agent(a.role, 1, cap, a.used, a.n, live)
   end
 end
 
@@ -62,6 +74,7 @@ local function save_agents()
   for _, id in ipairs(AGENT_IDS) do
     if AGENTS[id] then save_agent(AGENTS[id], add) end
   end
+  for key, ranks in pairs(FREE) do redis.call('ZADD', key, unpack(ranks)) end
   for role, classes in pairs(sums) do
     for cid, delta in pairs(classes) do
       if delta ~= 0 and tonumber(redis.call('ZINCRBY', k_fc(role), delta, cid)) <= 0 then redis.call('ZREM', k_fc(role), cid) end

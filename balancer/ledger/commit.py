@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from enum import StrEnum
 from typing import NamedTuple
 
-from balancer.core.planner import Proposal
+from balancer.core.planner import MOST, Proposal
 from balancer.core.strategies import Scores
 from balancer.ledger.pool import Arg, Pool
 from balancer.ledger.script import Script
 
 SCRIPT = Script("commit")
 #: Proposals a call.
-CAP = 128
+CAP = MOST
 
 
 class Outcome(StrEnum):
@@ -34,16 +34,15 @@ class Committed(NamedTuple):
     attempt: int
 
 
-def pack_why(reason: str, scores: Scores) -> str:
-    """Reason and named score parts in one short line, as stored with the task."""
-    return f"{reason}|{','.join(f'{name}={value:.4g}' for name, value in scores.items())}"
+def pack_scores(scores: Scores) -> str:
+    """Named score parts in one short line, as stored with the task."""
+    return ",".join([f"{name}={value:.4g}" for name, value in scores.items()])
 
 
-def read_why(text: str) -> tuple[str, Scores]:
-    """The reverse of pack_why."""
-    reason, _, parts = text.rpartition("|")
-    pairs = (part.partition("=") for part in parts.split(",") if part)
-    return reason, {name: float(value) for name, _, value in pairs}
+def read_scores(text: str) -> Scores:
+    """The reverse of pack_scores."""
+    pairs = (part.partition("=") for part in text.split(",") if part)
+    return {name: float(value) for name, _, value in pairs}
 
 
 def commit(pool: Pool, proposals: Sequence[Proposal]) -> list[Committed]:
@@ -56,6 +55,7 @@ def commit(pool: Pool, proposals: Sequence[Proposal]) -> list[Committed]:
         return []
     args: list[Arg] = []
     for p in proposals:
-        args += (p.task, p.agent, p.nonce, round(p.estimate_s * 1000), pack_why(p.reason, p.scores))
+        estimate_ms = round(p.estimate_s * 1000)
+        args += (p.task, p.agent, p.nonce, estimate_ms, p.reason, pack_scores(p.scores))
     reply = pool.run(SCRIPT, args)
     return [Committed(Outcome(reply[2 * i]), int(reply[2 * i + 1])) for i in range(len(proposals))]

@@ -10,10 +10,11 @@ for i = 1, #due, 2 do
   local id, at = due[i], tonumber(due[i + 1])
   redis.call('ZREM', K.failed, id)
   local t = load_task(id)
-  t.ready, t.order = str(at), str(at + t.delay_us)
+  local _, _, _, delay_us = facts(t)
+  t.ready, t.order = str(at), str(at + delay_us)
   redis.call('HSET', k_task(id), 'state', 'pending', 'ready_us', t.ready, 'order_us', t.order)
   place(t)
-  event('ready', id, '', 'retry')
+  event('ready', id, '-', 'retry')
 end
 save_tasks()
 save_common()

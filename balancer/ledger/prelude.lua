@@ -44,7 +44,7 @@ local function int(text, low, high, name)
 end
 
 -- Numbers that leave as text are formatted: concatenation would keep 14 digits only.
-local function str(n) return string.format('%.0f', n) end
+local function str(n) return string.format('%d', n) end
 
 local now_us
 if META[4] == 'virtual' then
@@ -64,26 +64,52 @@ local function tick_us()
   return clock_us
 end
 
-local COUNTS = {}
-local function count(role, field, delta)
-  local key = k_role(role)
-  COUNTS[key] = COUNTS[key] or {}
-  COUNTS[key][field] = (COUNTS[key][field] or 0) + delta
-  COUNTS[K.pool] = COUNTS[K.pool] or {}
-  COUNTS[K.pool][field] = (COUNTS[K.pool][field] or 0) + delta
+-- Gathers what goes into one command for its key: score and member, or member alone.
+local function put(buffer, key, score, member)
+  local list = buffer[key]
+  if not list then
+    list = {}
+    buffer[key] = list
+  end
+  if score then list[#list + 1] = score end
+  list[#list + 1] = member
 end
 
+-- Counters of roles and pool, gathered and written once per call.
+local COUNTS, TOTAL = {}, {}
+local function count(role, field, delta)
+  if delta == 0 then return end
+  local own = COUNTS[role]
+  if not own then
+    own = {}
+    COUNTS[role] = own
+  end
+  own[field] = (own[field] or 0) + delta
+  TOTAL[field] = (TOTAL[field] or 0) + delta
+end
+
+local function add_to(key, fields)
+  for field, delta in pairs(fields) do
+    if delta ~= 0 then redis.call('HINCRBY', key, field, str(delta)) end
+  end
+end
+
+-- One entry a transition: its name, and "task agent detail", "-" for none. A call trims once: short commands are fast ones.
+local TRIMMED = false
 local function event(name, task, agent, detail)
-  redis.call('XADD', K.events, 'MAXLEN', '~', '100000', '*', 'e', name, 'task', task, 'agent', agent, 'detail', detail)
+  local said = task .. ' ' .. agent .. ' ' .. detail
+  if TRIMMED then
+    redis.call('XADD', K.events, '*', name, said)
+  else
+    redis.call('XADD', K.events, 'MAXLEN', '~', '100000', '*', name, said)
+    TRIMMED = true
+  end
 end
 
 local WAKE = false
 local function save_common()
-  for key, fields in pairs(COUNTS) do
-    for field, delta in pairs(fields) do
-      if delta ~= 0 then redis.call('HINCRBY', key, field, str(delta)) end
-    end
-  end
+  for role, fields in pairs(COUNTS) do add_to(k_role(role), fields) end
+  add_to(K.pool, TOTAL)
   if clock_us > tonumber(META[5]) then redis.call('HSET', KEYS[1], 'clock_us', str(clock_us)) end
   if WAKE and redis.call('EXISTS', K.wake) == 0 then redis.call('RPUSH', K.wake, '1') end
 end

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from balancer.core.health import health
 from balancer.core.model import Agent, Assignment, LoadMetrics, TaskState
-from balancer.ledger.commit import read_why
+from balancer.ledger.commit import read_scores
 from balancer.ledger.pool import Pool
 from balancer.protocol.connect import TextRedis
 
@@ -88,13 +88,12 @@ def _status(
     priority, max_failures, *_ = fields["d"].split("|")
     assignment = None
     if "nonce" in fields:
-        reason, scores = read_why(fields["why"])
         assignment = Assignment(
             task_id=task_id,
             agent_id=fields["agent"],
             attempt=int(fields["attempt"]),
-            reason=reason,
-            scores=scores,
+            reason=fields["why"],
+            scores=read_scores(fields["scores"]),
             estimated_duration_s=int(fields["est_ms"]) / 1000,
         )
 

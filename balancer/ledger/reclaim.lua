@@ -19,7 +19,9 @@ if a.state == 'live' then
   verdict = 'rebooted'
   if silence > a.ttl_ms then
     if now_ms < tonumber(meta[2]) then
-      grace_until_ms = tonumber(meta[2])
+      -- No verdict yet, but nothing new either: the free index holds those who can be heard.
+      grace_until_ms, a.mode = tonumber(meta[2]), 'silent'
+      redis.call('HSET', k_agent(id), 'mode', 'silent')
     else
       verdict = 'lost'
       redis.call('ZREM', K.alive, id)
@@ -27,7 +29,7 @@ if a.state == 'live' then
       a.state = 'lost'
       redis.call('HSET', k_agent(id), 'state', 'lost')
       class_members(a.class, -1)
-      event('agent_lost', '', id, str(silence))
+      event('agent_lost', '-', id, str(silence))
     end
   end
 end
@@ -42,7 +44,7 @@ for i = 1, #held, 2 do
     end
     local t = load_task(task_id)
     close_lease(t, a, 'revoked')
-    redis.call('HSET', k_task(task_id), 'losses', t.losses + 1)
+    redis.call('HSET', k_task(task_id), 'losses', t.losses + 1, 'close', t.close)
     count(t.role, 'reclaimed', 1)
     if t.losses + 1 >= max_losses then
       finish(t, 'dead', 'lost', '0')

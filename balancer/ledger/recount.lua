@@ -15,7 +15,7 @@ end
 local before = { a.used, a.n }
 if used == a.used and n == a.n then return { 'exact', used, used, n, n } end
 a.used, a.n = used, n
-event('recounted', '', a.id, before[1] .. ' ' .. used)
+event('recounted', '-', a.id, before[1] .. ' ' .. used)
 save_agents()
 save_common()
 return { 'mended', before[1], used, before[2], n }

@@ -15,12 +15,12 @@ local function tell(child, parent, parent_state)
     redis.call('ZREM', K.blocked, child)
     redis.call('DEL', k_parents(child))
     finish(t, 'dead', 'parent_failed', '0')
-    event('dead', child, '', 'parent_failed')
+    event('dead', child, '-', 'parent_failed')
     dead = dead + 1
   elseif redis.call('EXISTS', k_parents(child)) == 0 then
     redis.call('ZREM', K.blocked, child)
     place_now(t)
-    event('ready', child, '', parent)
+    event('ready', child, '-', parent)
     ready = ready + 1
   end
 end

@@ -21,7 +21,7 @@ local ids, reply = {}, {}
 local function judge(t, agent_id, attempt, nonce)
   if not t then return 'unknown' end
   if t.nonce ~= nonce or t.agent ~= agent_id or tostring(t.attempt) ~= attempt then return 'stale' end
-  if t.state == 'assigned' and t.close == '' then return 'ok' end
+  if t.state == 'assigned' then return 'ok' end
   if t.close == 'completed' or t.close == 'failed' then return 'duplicate' end
   return 'stale'
 end
@@ -30,7 +30,7 @@ local function apply(t, status, result, took_ms)
   if not close_lease(t, load_agent(t.agent), status) then return 'stale' end
   if result ~= '' then
     redis.call('SET', k_result(t.id), result)
-  elseif t.failures > 0 then
+  elseif t.attempt > 1 then
     redis.call('DEL', k_result(t.id)) -- an earlier try's, not this one's
   end
   if status == 'failed' then return fail_try(t, 'failed', retry_delay_us) end
@@ -39,7 +39,7 @@ local function apply(t, status, result, took_ms)
 end
 
 local function take_effect(i)
-  local t = load_task(ARGV[i + 3])
+  local t = load_task(ARGV[i + 3], ARGV[i + 6] == 'completed' and 11 or 16)
   local outcome = judge(t, ARGV[i + 2], ARGV[i + 4], ARGV[i + 5])
   if outcome == 'ok' then outcome = apply(t, ARGV[i + 6], ARGV[i + 7], ARGV[i + 8]) end
   if outcome == 'ok' or outcome == 'retry' or outcome == 'dead' then

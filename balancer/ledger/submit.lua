@@ -92,7 +92,7 @@ for _, t in ipairs(tasks) do
         end
       end
     end
-    event('submitted', t.id, '', outcome)
+    event('submitted', t.id, '-', outcome)
   end
   reply[#reply + 1] = outcome
   reply[#reply + 1] = detail

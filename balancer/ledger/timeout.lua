@@ -6,7 +6,7 @@
 -- Keeps   the agent had its grace to report the timeout itself
 -- Uses    agent, task
 local retry_delay_us, grace_ms = int(ARGV[4], 0, 86400000000, 'retry_delay_us'), int(ARGV[5], 0, 86400000, 'grace_ms')
-local over = redis.call('ZRANGEBYSCORE', K.leases, '-inf', str(now_us - 1000 * grace_ms), 'LIMIT', 0, 200)
+local over = redis.call('ZRANGEBYSCORE', K.leases, '-inf', str(now_us - 1000 * grace_ms), 'LIMIT', 0, 100)
 local n = { retry = 0, dead = 0 }
 for _, id in ipairs(over) do
   local t = load_task(id)
@@ -18,4 +18,4 @@ end
 save_tasks()
 save_agents()
 save_common()
-return { n.retry, n.dead, #over == 200 and 1 or 0 }
+return { n.retry, n.dead, #over == 100 and 1 or 0 }

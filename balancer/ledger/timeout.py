@@ -21,7 +21,7 @@ class TimedOut(NamedTuple):
 
 
 def timeout(pool: Pool, grace_ms: int = GRACE_MS) -> TimedOut:
-    """Fail at most 200 tries that ran past their run timeout."""
+    """Fail at most 100 tries that ran past their run timeout."""
     retry_delay_us = round(pool.settings.retry_delay_s * 1_000_000)
     retry, dead, more = pool.run(SCRIPT, [retry_delay_us, grace_ms])
     return TimedOut(int(retry), int(dead), bool(more))

@@ -6,13 +6,12 @@ from typing import Any
 
 from balancer.core.health import health
 from balancer.core.lanes import AgentClass, Lane, read_class, read_lane
-from balancer.core.planner import FreeAgent, FreeClass, Head, LaneView, RoleView, View
+from balancer.core.planner import MOST
+from balancer.core.view import FreeAgent, FreeClass, Head, LaneView, RoleView, View
 from balancer.ledger.pool import Pool
 from balancer.ledger.script import Script
 
 SCRIPT = Script("view")
-#: Most units that one pass plans for; also the most proposals of one commit.
-MOST_UNITS = 128
 
 
 class Viewer:
@@ -25,18 +24,19 @@ class Viewer:
         self._lanes: dict[str, Lane] = {}
         self._classes: dict[str, AgentClass] = {}
 
-    def view(self, page: int = 0, units: int = MOST_UNITS) -> View:
+    def view(self, page: int = 0, units: int = MOST) -> View:
         """A bounded picture: page 0 holds the lanes whose heads come first."""
         now_ms, mark_ms, more, roles = self._pool.run(SCRIPT, [page, units])
         self._learn(roles)
         mark = min(int(now_ms), int(mark_ms))
         views = []
-        for role, lanes, classes in roles:
+        for role, lanes, classes, share in roles:
             views.append(
                 RoleView(
                     role,
                     [self._lane(*lane) for lane in lanes if lane[0] in self._lanes],
                     [self._class(mark, *cls) for cls in classes if cls[0] in self._classes],
+                    share,
                 )
             )
         return View(int(now_ms), bool(more), views)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import structlog
 
@@ -87,16 +87,30 @@ class HeartbeatConsumer(Loop):
 
 
 class CompletionConsumer(Loop):
-    """Settles completions. `consumer` is its name in the group, stable over restarts."""
+    """Settles completions.
+
+    Args:
+        pool: the pool.
+        reading: a client of its own for the blocking read.
+        consumer: its name in the group, stable over restarts.
+        block_s: longest blocking read.
+        on_retry: told in how many seconds a task will be due for its next try.
+    """
 
     name = "completions"
 
     def __init__(
-        self, pool: Pool, reading: TextRedis, consumer: str, block_s: float = BLOCK_S
+        self,
+        pool: Pool,
+        reading: TextRedis,
+        consumer: str,
+        block_s: float = BLOCK_S,
+        on_retry: Callable[[float], None] = lambda delay_s: None,
     ) -> None:
         super().__init__()
         self._pool, self._block_ms = pool, max(1, round(block_s * 1000))
         self._reader = Reader(reading, pool.keys.completions, consumer, settling.CAP)
+        self._on_retry = on_retry
         self._own_first, self._release_due, self._claimed_at = True, False, 0.0
 
     def wait(self, stop: threading.Event) -> None:
@@ -116,6 +130,8 @@ class CompletionConsumer(Loop):
         )
         while self._release_due:
             self._release_due = release(self._pool).more
+        if settling.Outcome.RETRY in outcomes:
+            self._on_retry(self._pool.settings.retry_delay_s)
         return outcomes
 
     def _settle(self, part: Sequence[CompletionEntry]) -> list[settling.Outcome]:

@@ -4,8 +4,10 @@ counting counters again.
 
 from __future__ import annotations
 
+import math
 import random
 import threading
+import time
 from typing import NamedTuple
 
 import structlog
@@ -49,10 +51,21 @@ class Sweeper(Loop):
     def __init__(self, pool: Pool, sweep_s: float = SWEEP_S) -> None:
         super().__init__()
         self._pool, self._sweep_s, self._recounted = pool, sweep_s, 0
+        self._due_at, self._hint = math.inf, threading.Event()
+
+    def due_in(self, delay_s: float) -> None:
+        """A hint from another thread: something will be due then. A lost one costs a sweep interval."""
+        self._due_at = min(self._due_at, time.monotonic() + delay_s)
+        self._hint.set()
 
     def wait(self, stop: threading.Event) -> None:
-        """The sweep interval, +-20 %."""
-        stop.wait(self._sweep_s * random.uniform(0.8, 1.2))
+        """The sweep interval, +-20 %, or less when something was announced to be due before."""
+        until = time.monotonic() + self._sweep_s * random.uniform(0.8, 1.2)
+        while not stop.is_set() and (left_s := min(until, self._due_at) - time.monotonic()) > 0:
+            if self._hint.wait(left_s):
+                self._hint.clear()
+        if self._due_at <= time.monotonic():
+            self._due_at = math.inf
 
     def step(self) -> Swept:
         """Do what is due now, in bounded pages."""

@@ -49,7 +49,7 @@ def class_of(max_concurrent: int) -> str:
 
 
 def args_of(*tasks: str) -> list[str | int]:
-    return [arg for task in tasks for arg in (task, "a1", nonce(task), 60_000, "why|load=1")]
+    return [arg for task in tasks for arg in (task, "a1", nonce(task), 60_000, "why", "load=1")]
 
 
 def test_commit_assigns_task_to_agent(virtual_pool: Pool, clock: Clock) -> None:
@@ -63,9 +63,10 @@ def test_commit_assigns_task_to_agent(virtual_pool: Pool, clock: Clock) -> None:
     ((entry, content),) = entries(virtual_pool, virtual_pool.keys.inbox("a1"))
     at = str(NOW_US + 1_000_000)
     assert seen.state == {
-        **fields("task:t1", state="assigned", attempt="1", nonce=nonce("L"), close="", agent="a1"),
+        **fields("task:t1", state="assigned", attempt="1", nonce=nonce("L"), agent="a1"),
         **fields("task:t1", granted_us=at, freed_us=str(NOW_US), est_ms="60000"),
-        "task:t1 why": "Best match: a1 (score: 1.00)|load=1",
+        "task:t1 why": "Best match: a1 (score: 1.00)",
+        "task:t1 scores": "load=1",
         "pending:dev t1": GONE,
         f"lane:{LANE} t1": GONE,
         f"lanes:dev {LANE}": NOW_US + 1 - 60_000_000,
@@ -322,12 +323,9 @@ def test_commit_of_nothing_calls_nothing(virtual_pool: Pool) -> None:
     assert commits.commit(virtual_pool, []) == []
 
 
-@pytest.mark.parametrize("reason", ["Best match: a (score: 1.23)", "with | in it", ""])
-def test_why_is_read_as_it_was_packed(reason: str) -> None:
-    scores = {"health": 0.8, "load": -0.05}
-
-    assert commits.read_why(commits.pack_why(reason, scores)) == (reason, scores)
-    assert commits.read_why(commits.pack_why(reason, {})) == (reason, {})
+@pytest.mark.parametrize("scores", [{"health": 0.8, "load": -0.05}, {}])
+def test_scores_are_read_as_they_were_packed(scores: dict[str, float]) -> None:
+    assert commits.read_scores(commits.pack_scores(scores)) == scores
 
 
 def test_commit_to_a_pool_that_is_not_ours_writes_nothing(virtual_pool: Pool) -> None:

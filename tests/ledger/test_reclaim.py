@@ -188,11 +188,27 @@ def test_reclaim_in_grace_takes_nothing_and_looks_again_at_its_end(silent: Pool)
     with changes(silent) as seen:
         assert reclaim(silent, "a1") == ("in_grace", 0, 0, False)
 
-    assert seen.state == {"agent_timers a1": NOW_MS + 30_000}
+    class_id = silent.client.hget(silent.keys.agent("a1"), "class")
+    assert seen.state == {
+        "agent_timers a1": NOW_MS + 30_000,
+        "agent:a1 mode": "silent",
+        f"free:{class_id} a1": GONE,
+        f"fc:dev {class_id}": GONE,
+    }
     assert not seen.events
     with changes(silent) as again:
         assert reclaim(silent, "a1") == ("in_grace", 0, 0, False)
     assert again.nothing
+
+
+def test_an_agent_that_is_heard_again_in_grace_is_free_again(silent: Pool) -> None:
+    silent.client.hset(silent.keys.meta, "grace_until_ms", NOW_MS + 30_000)
+    reclaim(silent, "a1")
+
+    assert beat(silent, "a1", max_concurrent=2) == "changed"
+
+    class_id = silent.client.hget(silent.keys.agent("a1"), "class")
+    assert silent.client.zscore(silent.keys.free(class_id), "a1") is not None
 
 
 def test_grace_does_not_hold_what_a_restart_gave_up(virtual_pool: Pool, clock: Clock) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from balancer.core.lanes import AgentClass, Lane, lane_definition
 from balancer.core.model import Priority
-from balancer.core.planner import FreeAgent, FreeClass, Head, LaneView, RoleView, View
+from balancer.core.view import FreeAgent, FreeClass, Head, LaneView, RoleView, View
 from balancer.ledger import Pool
 from balancer.ledger import view as views
 from tests.support.factories import (
@@ -58,6 +58,7 @@ def test_view_shows_lanes_heads_classes_and_agents(virtual_pool: Pool) -> None:
                         [FreeAgent("a1", "build-agent", 3, 0, 1.0, NOW_US)],
                     )
                 ],
+                units=3,
             )
         ],
     )

@@ -24,8 +24,8 @@ from tests.support.wait import wait_until
 
 
 @contextmanager
-def served(url: str, **options: float) -> Iterator[Service]:
-    service = Service(url, "p", **options).start()
+def served(url: str) -> Iterator[Service]:
+    service = Service(url, "p").start()
     try:
         yield service
     finally:

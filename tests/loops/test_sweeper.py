@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
+from balancer.core.settings import PoolSettings
 from balancer.ledger import Pool
 from balancer.ledger.read import agents, task_statuses
+from balancer.loops.loop import Loop
 from balancer.loops.sweeper import Sweeper
+from balancer.protocol import TextRedis
 from tests.support.factories import (
     Clock,
     assign,
@@ -16,6 +21,9 @@ from tests.support.factories import (
     make_task,
     submit,
 )
+from tests.support.wait import wait_until
+
+Start = Callable[[Loop], None]
 
 
 def state(pool: Pool, task: str = "t1") -> str:
@@ -136,3 +144,15 @@ def test_nothing_due_changes_only_the_tick(virtual_pool: Pool, clock: Clock) -> 
     meta = pool.keys.meta
     assert after.pop(meta) | {"last_tick_ms": ""} == before.pop(meta) | {"last_tick_ms": ""}
     assert after == before
+
+
+def test_a_hint_brings_the_sweep_forward(redis_client: TextRedis, running: Start) -> None:
+    pool = Pool.create(redis_client, "p", PoolSettings(retry_delay_s=0.05))
+    beat(pool)
+    submit(pool, "t1")
+    assign(pool)
+    sweeper = Sweeper(pool, sweep_s=5)
+    running(sweeper)
+    complete(pool, "t1", "failed")
+    sweeper.due_in(0.05)
+    wait_until(lambda: state(pool) == "pending", "the retry is due", 2.0)

@@ -20,6 +20,7 @@ from balancer.ledger import beat as beats
 from balancer.ledger import commit as commits
 from balancer.ledger import settle as settles
 from balancer.ledger import submit as submits
+from balancer.ledger.event import Event
 from balancer.ledger.pool import Arg
 from balancer.ledger.script import Script
 from balancer.ledger.view import Viewer
@@ -260,7 +261,7 @@ def changes(pool: Pool) -> Iterator[Changes]:
     for name in new:
         fields = out.state.pop(name)
         if fields != GONE and name != "events groups":
-            out.events.append((fields["e"], fields["task"], fields["agent"], fields["detail"]))
+            out.events.append(Event.read(fields))
     out.state.pop("events groups", None)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from balancer.core.model import Agent, AgentState, Mode, Task, TaskState
+from balancer.core.model import Agent, AgentState, Task, TaskState
 from balancer.core.names import is_name, new_id, new_nonce
 
 
@@ -145,7 +145,6 @@ def test_activity_follows_state_and_leases(state: str, n: int, activity: str) ->
 
     assert known.activity == activity
     assert isinstance(known.state, AgentState)
-    assert isinstance(known.mode, Mode)
 
 
 @pytest.mark.parametrize("text", [None, 1, b"a", "", "a\n", "a/b", ".a", "a" * 65, "É"])

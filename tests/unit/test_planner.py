@@ -9,18 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from balancer.core.lanes import AgentClass, Lane, feasible
-from balancer.core.planner import (
-    FreeAgent,
-    FreeClass,
-    Head,
-    LaneView,
-    Planner,
-    Proposal,
-    RoleView,
-    View,
-    leaves_nothing,
-)
+from balancer.core.planner import Planner, Proposal, leaves_nothing
 from balancer.core.settings import PoolSettings, Weights
+from balancer.core.view import FreeAgent, FreeClass, Head, LaneView, RoleView, View
 
 
 def agent(id_: str, most: int = 1, used: int = 0, **facts: Any) -> FreeAgent:
@@ -42,8 +33,10 @@ def lane(
     return LaneView(Lane("dev", category, cost), size or len(heads), heads)
 
 
-def view(lanes: list[LaneView], classes: list[FreeClass], more: bool = False) -> View:
-    return View(0, more, [RoleView("dev", lanes, classes)])
+def view(
+    lanes: list[LaneView], classes: list[FreeClass], more: bool = False, units: int = 128
+) -> View:
+    return View(0, more, [RoleView("dev", lanes, classes, units)])
 
 
 def plan(
@@ -329,7 +322,9 @@ def test_whole_picture_planned_leaves_nothing() -> None:
     [
         (view([lane((1, "t"), size=9)], [cls(agent("x", 1))]), True),
         (view([lane((1, "t"), size=9)], [cls(agent("x", 2))]), False),
-        (view([lane((1, "t"))], [cls(agent("x", 1), size=9)]), False),
+        (view([lane((1, "t"))], [cls(agent("x", 1), size=9)]), True),
+        (view([lane((1, "t"), (2, "u"))], [cls(agent("x", 1), size=9)]), False),
+        (view([lane((1, "t"), (2, "u"))], [cls(agent("x", 2))], units=1), False),
         (view([lane((1, "t"))], [cls(agent("x", 1))], more=True), False),
         (view([lane((1, "t"), cost=2)], [cls(agent("x", 1))]), True),
     ],

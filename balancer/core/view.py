@@ -1,0 +1,58 @@
+"""What a plan is made from: a bounded picture of a pool at one instant."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from balancer.core.lanes import AgentClass, Lane
+
+
+class Head(NamedTuple):
+    """One of the first tasks of a lane."""
+
+    order_us: float
+    task: str
+
+
+class LaneView(NamedTuple):
+    """The first tasks of a lane, and how many it holds."""
+
+    lane: Lane
+    size: int
+    heads: list[Head]
+
+
+class FreeAgent(NamedTuple):
+    """An agent with units left, as it was at the time of the view."""
+
+    id: str
+    type: str
+    max_concurrent: int
+    used: int
+    health: float
+    freed_us: int
+
+
+class FreeClass(NamedTuple):
+    """The first free agents of a class, and how many it has."""
+
+    cls: AgentClass
+    size: int
+    agents: list[FreeAgent]
+
+
+class RoleView(NamedTuple):
+    """What waits and what is free in one role. `units`: how much of it this plan may hand out."""
+
+    role: str
+    lanes: list[LaneView]
+    classes: list[FreeClass]
+    units: int = 128
+
+
+class View(NamedTuple):
+    """A bounded picture of a pool at one instant. `more`: there are lanes beyond this page."""
+
+    now_ms: int
+    more: bool
+    roles: list[RoleView]

@@ -1,0 +1,200 @@
+"""Each script at its cap: what must be there, and the one call that is timed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+from itertools import islice
+
+from balancer.core.model import Mode, Task
+from balancer.core.planner import Planner, Proposal
+from balancer.ledger import beat, cancel, commit, recount, release, settle, submit, timeout
+from balancer.ledger import due as due_
+from balancer.ledger import reclaim as reclaim_
+from balancer.ledger import tick as tick_
+from balancer.ledger.audit import AGENTS, TASKS, TOTALS
+from balancer.ledger.pool import Pool
+from balancer.ledger.view import Viewer
+from balancer.protocol import Heartbeat, Status
+from benchmarks import fleet
+
+Prepare = Callable[[], Callable[[], object]]
+FLEET = 1_000
+
+
+def _agents(pool: Pool, n: int = FLEET) -> list[Heartbeat]:
+    beats = [fleet.heartbeat(i) for i in range(n)]
+    fleet.join(pool, beats)
+    return beats
+
+
+def submits(pool: Pool, _calls: int) -> Prepare:
+    source = fleet.tasks()
+    return lambda: partial(submit.submit, pool, list(islice(source, submit.CAP)))
+
+
+def views(pool: Pool, _calls: int) -> Prepare:
+    _agents(pool)
+    fleet.fill(pool, 10_000)
+    return lambda: Viewer(pool).view
+
+
+def wide_views(pool: Pool, _calls: int) -> Prepare:
+    fleet.join(
+        pool,
+        [fleet.agent(f"agent-{i}", 1 + i % 64, "dev", (f"s{i // 64 % 4}",)) for i in range(512)],
+    )
+    submit.submit(pool, [Task(role="dev", category=f"c{i % 64}") for i in range(1_000)])
+    return lambda: Viewer(pool).view
+
+
+def many_roles(pool: Pool, _calls: int) -> Prepare:
+    fleet.join(pool, [fleet.agent(f"agent-{i}", 5, f"role-{i % 20}") for i in range(2_000)])
+    submit.submit(pool, [Task(role=f"role-{i % 20}") for i in range(4_000)])
+    return lambda: Viewer(pool).view
+
+
+def commits(pool: Pool, calls: int) -> Prepare:
+    _agents(pool)
+    fleet.fill(pool, 128 * calls + 1_000)
+    viewer, planner = Viewer(pool), Planner(pool.settings)
+
+    def prepare() -> Callable[[], object]:
+        proposals = planner.plan(viewer.view())
+        if len(proposals) != commit.CAP:
+            raise RuntimeError(f"{len(proposals)} proposals")
+        return partial(commit.commit, pool, proposals)
+
+    return prepare
+
+
+def _settling(pool: Pool, leases: list[Proposal], status: Status) -> Callable[[], object]:
+    done = [fleet.completion(lease, status) for lease in leases]
+    entries = [pool.client.xadd(pool.keys.completions, one.fields()) for one in done]
+    pairs = zip(entries, done, strict=True)
+    return partial(settle.settle, pool, [settle.CompletionEntry(*pair) for pair in pairs])
+
+
+def settles(pool: Pool, calls: int) -> Prepare:
+    _agents(pool)
+    fleet.fill(pool, settle.CAP * calls)
+    return lambda: _settling(pool, fleet.assign(pool, settle.CAP), Status.COMPLETED)
+
+
+def beats(pool: Pool, _calls: int) -> Prepare:
+    fleet_ = _agents(pool, beat.CAP)
+    seq = iter(range(2, 10_000))
+
+    def prepare() -> Callable[[], object]:
+        number, ms = next(seq), int(time.time() * 1000)
+        entries = [
+            beat.BeatEntry(f"{ms}-{i}", one.model_copy(update={"seq": number}))
+            for i, one in enumerate(fleet_)
+        ]
+        return partial(beat.beat, pool, entries, caught_up=True)
+
+    return prepare
+
+
+def joins(pool: Pool, calls: int) -> Prepare:
+    numbers = iter(range(calls))
+
+    def prepare() -> Callable[[], object]:
+        first, ms = beat.CAP * next(numbers), int(time.time() * 1000)
+        new = [fleet.heartbeat(first + i) for i in range(beat.CAP)]
+        entries = [beat.BeatEntry(f"{ms}-{i}", one) for i, one in enumerate(new)]
+        return partial(beat.beat, pool, entries, caught_up=True)
+
+    return prepare
+
+
+def releases(pool: Pool, calls: int) -> Prepare:
+    _agents(pool)
+    for i in range(calls):
+        submit.submit(pool, [Task(id=f"parent-{i}", role="dev")])
+        parent = (f"parent-{i}",)
+        submit.submit(pool, [Task(role="ops", depends_on=parent) for _ in range(200)])
+    parents = iter(fleet.assign(pool, calls))
+
+    def prepare() -> Callable[[], object]:
+        fleet.finish(pool, [next(parents)])
+        return partial(release.release, pool)
+
+    return prepare
+
+
+def reclaims(pool: Pool, calls: int) -> Prepare:
+    numbers = iter(range(calls))
+
+    def prepare() -> Callable[[], object]:
+        agent = fleet.agent(f"agent-{next(numbers)}", 200)
+        fleet.join(pool, [agent])
+        fleet.fill(pool, 200 - pool.client.zcard(pool.keys.pending("dev")), "dev")
+        fleet.assign(pool, 200)
+        fleet.join(pool, [agent.model_copy(update={"seq": 2, "mode": Mode.STOPPED})])
+        return partial(reclaim_.reclaim, pool, agent.agent)
+
+    return prepare
+
+
+def timeouts(pool: Pool, calls: int) -> Prepare:
+    _agents(pool)
+    n = 200 * calls
+    submit.submit(pool, [Task(role="dev", run_timeout_s=1) for _ in range(n // 2)])
+    submit.submit(pool, [Task(role="ops", run_timeout_s=1) for _ in range(n - n // 2)])
+    fleet.assign(pool, n)
+    time.sleep(1.1)
+    return lambda: partial(timeout.timeout, pool, 0)
+
+
+def dues(pool: Pool, calls: int) -> Prepare:
+    _agents(pool)
+    fleet.fill(pool, 200 * calls)
+    for _ in range(2 * calls):
+        _settling(pool, fleet.assign(pool, 100), Status.FAILED)()
+    time.sleep(0.01)
+    return lambda: partial(due_.due, pool)
+
+
+def cancels(pool: Pool, _calls: int) -> Prepare:
+    source = fleet.tasks()
+
+    def prepare() -> Callable[[], object]:
+        page = list(islice(source, cancel.CAP))
+        submit.submit(pool, page)
+        return partial(cancel.cancel, pool, [task.id for task in page])
+
+    return prepare
+
+
+def ticks(pool: Pool, _calls: int) -> Prepare:
+    _agents(pool)
+    return lambda: partial(tick_.tick, pool)
+
+
+def recounts(pool: Pool, _calls: int) -> Prepare:
+    fleet.join(pool, [fleet.agent("agent-0", 1_000)])
+    fleet.fill(pool, 1_000, "dev")
+    fleet.assign(pool, 1_000)
+    return lambda: partial(recount.recount, pool, "agent-0")
+
+
+def audits(pool: Pool, _calls: int) -> Prepare:
+    _agents(pool)
+    fleet.fill(pool, 1_000)
+    return lambda: partial(pool.run, TOTALS)
+
+
+def agent_audits(pool: Pool, _calls: int) -> Prepare:
+    _agents(pool, 100)
+    fleet.fill(pool, 300)
+    fleet.assign(pool, 300)
+    return lambda: partial(pool.run, AGENTS, [f"agent-{i}" for i in range(100)])
+
+
+def task_audits(pool: Pool, _calls: int) -> Prepare:
+    _agents(pool)
+    fleet.fill(pool, 200)
+    ids = [lease.task for lease in fleet.assign(pool, 200)]
+    return lambda: partial(pool.run, TASKS, ids)
