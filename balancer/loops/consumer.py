@@ -105,7 +105,7 @@ class CompletionConsumer(Loop):
         reading: TextRedis,
         consumer: str,
         block_s: float = BLOCK_S,
-        on_retry: Callable[[float], None] = lambda delay_s: None,
+        on_retry: Callable[[float], None] = lambda _delay_s: None,
     ) -> None:
         super().__init__()
         self._pool, self._block_ms = pool, max(1, round(block_s * 1000))

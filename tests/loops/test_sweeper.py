@@ -147,7 +147,7 @@ def test_nothing_due_changes_only_the_tick(virtual_pool: Pool, clock: Clock) -> 
 
 
 def test_a_hint_brings_the_sweep_forward(redis_client: TextRedis, running: Start) -> None:
-    pool = Pool.create(redis_client, "p", PoolSettings(retry_delay_s=0.05))
+    pool = Pool.create(redis_client, "quick", PoolSettings(retry_delay_s=0.05))
     beat(pool)
     submit(pool, "t1")
     assign(pool)
