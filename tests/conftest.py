@@ -10,6 +10,7 @@ from functools import cache
 
 import pytest
 import redis
+import structlog
 
 from balancer.embedded import EmbeddedRedis, ServerMissing
 from balancer.ledger import Pool
@@ -79,6 +80,13 @@ def out_of_memory(redis_client: redis.Redis) -> Callable[[], AbstractContextMana
             redis_client.config_set("maxmemory", 0)
 
     return block
+
+
+@pytest.fixture(autouse=True)
+def _logs_of_its_own() -> Iterator[None]:
+    """A command that a test runs in this process sends the log to a stream that ends with the test."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(autouse=True)
