@@ -1,0 +1,342 @@
+"""The pool in plain Python: what every transition of the ledger must do, in dictionaries.
+
+Each method predicts the answer of the transition of its name and carries out its effect. Where the
+model and the ledger agree on something wrong, the invariants and the drain at the end of a history
+are the judges.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from balancer.core.model import Task
+from balancer.core.planner import Proposal
+from balancer.core.settings import PoolSettings
+from balancer.protocol import Completion, Heartbeat
+
+FINAL = frozenset({"completed", "dead", "cancelled"})
+#: What Redis must hold of each task or agent, by id.
+Stored = dict[str, tuple[Any, ...]]
+#: How many earlier boots of an agent the pool remembers.
+BOOTS = 4
+
+
+@dataclass
+class ModelTask:
+    task: Task = field(repr=False)
+    state: str
+    open: set[str] = field(default_factory=set)
+    grants: int = 0
+    failures: int = 0
+    losses: int = 0
+    completions: int = 0
+    agent: str = ""
+    nonce: str = ""
+    close: str = ""
+    #: When this state times out: the run timeout of a lease, the retry time of a failed try.
+    due_us: int = 0
+    result: str = ""
+    #: A task was blocked by it once.
+    has_waiting: bool = False
+
+
+@dataclass
+class ModelLease:
+    task: str
+    cost: int
+    attempt: int
+    boot: str
+
+
+@dataclass
+class ModelAgent:
+    declared: tuple[object, ...]
+    role: str
+    max: int
+    mode: str
+    state: str
+    boot: str
+    boots: list[str]
+    seq: int
+    entry: tuple[int, int]
+    beat_ms: int
+    ttl_ms: int
+    held: dict[str, ModelLease] = field(default_factory=dict)
+
+    @property
+    def used(self) -> int:
+        return sum(lease.cost for lease in self.held.values())
+
+    @property
+    def free(self) -> int:
+        accepts = self.state == "live" and self.mode == "running"
+        return max(0, self.max - self.used) if accepts else 0
+
+
+def entry_id(text: str) -> tuple[int, int]:
+    ms, _, seq = text.partition("-")
+    return int(ms), int(seq)
+
+
+class Model:
+    """One pool. Times come with each call."""
+
+    def __init__(self, settings: PoolSettings) -> None:
+        self.settings = settings
+        self.tasks: dict[str, ModelTask] = {}
+        self.agents: dict[str, ModelAgent] = {}
+        #: Finished tasks whose children are not told yet.
+        self.untold: set[str] = set()
+        self.mark_ms = self.last_tick_ms = self.grace_until_ms = 0
+        #: Work or units were added: a token must lie in `wake`.
+        self.added = False
+
+    def story(self) -> str:
+        """All that calls without an effect leave as it is."""
+        return repr((self.tasks, self.agents, self.untold))
+
+    def tasks_as_stored(self) -> Stored:
+        return {
+            id_: (
+                t.state,
+                (t.grants, t.failures, t.losses),
+                (t.agent, t.nonce, t.close),
+                t.open,
+                t.result,
+            )
+            for id_, t in self.tasks.items()
+        }
+
+    def agents_as_stored(self) -> Stored:
+        out: Stored = {}
+        for id_, a in self.agents.items():
+            held = {x: (t.task, str(t.cost), str(t.attempt), t.boot) for x, t in a.held.items()}
+            numbers = (a.used, len(a.held), a.max, a.seq, a.beat_ms, a.ttl_ms)
+            out[id_] = ((a.role, a.state, a.mode, a.boot), a.boots, numbers, held)
+        return out
+
+    def free(self) -> dict[str, int]:
+        return {id_: agent.free for id_, agent in self.agents.items()}
+
+    def note_freed(self, before: dict[str, int]) -> None:
+        """To be called after each transition: has an agent more units free than before?"""
+        self.added |= any(units > before.get(id_, 0) for id_, units in self.free().items())
+
+    def submit(self, task: Task) -> str:
+        known = self.tasks.get(task.id)
+        if known:
+            return "duplicate" if known.task == task else "conflict"
+        if task.cost > self.settings.max_cost:
+            return "cost_over_max"
+        parents = [(parent, self.tasks.get(parent)) for parent in task.depends_on]
+        if not all(found for _, found in parents):
+            return "unknown_parent"
+        states = {parent: found.state for parent, found in parents if found}
+        new = self.tasks[task.id] = ModelTask(task, "pending")
+        if {"dead", "cancelled"} & set(states.values()):
+            self._finish(task.id, "dead")
+            return "dead_parent"
+        new.open = {parent for parent, state in states.items() if state not in FINAL}
+        if new.open:
+            new.state = "blocked"
+            for parent in new.open:
+                self.tasks[parent].has_waiting = True
+            return "blocked"
+        self.added = True
+        return "accepted"
+
+    def commit(self, wish: Proposal, now_us: int) -> tuple[str, int]:
+        task, agent = self.tasks.get(wish.task), self.agents.get(wish.agent)
+        if task is None:
+            return "not_pending", 0
+        refusal = self._refusal(task, agent, wish)
+        if refusal or agent is None:
+            return refusal, task.grants
+        task.grants += 1
+        task.state, task.agent, task.nonce, task.close = "assigned", wish.agent, wish.nonce, ""
+        task.due_us = now_us + round(task.task.run_timeout_s * 1_000_000)
+        agent.held[wish.nonce] = ModelLease(wish.task, task.task.cost, task.grants, agent.boot)
+        return "assigned", task.grants
+
+    def beat(self, entry: str, beat: Heartbeat, now_ms: int) -> tuple[str, int]:
+        """The outcome, and when the agent was heard by it (0: it was not)."""
+        at, old = entry_id(entry), self.agents.get(beat.agent)
+        if old:
+            is_repeat = old.boot == beat.boot and beat.seq <= old.seq
+            if at <= old.entry or is_repeat or beat.boot in old.boots:
+                return "stale", 0
+            if old.boot != beat.boot and not beat.start and old.state == "live":
+                return "other_boot", 0
+        most = beat.max_concurrent
+        if most is None:
+            most = self.settings.max_concurrent_of(beat.role)
+        specializations = beat.specializations
+        if specializations is None:
+            specializations = self.settings.specializations_of(beat.role, beat.type or "")
+        state = "stopped" if beat.mode == "stopped" else "live"
+        heard_ms = now_ms if at[0] > now_ms + 2000 else at[0]
+        new = ModelAgent(
+            (beat.role, beat.type, most, set(specializations), beat.interval_ms, beat.ttl_ms),
+            beat.role, most, beat.mode.value, state, beat.boot, [], beat.seq, at, heard_ms, beat.ttl_ms,
+        )  # fmt: skip
+        self.agents[beat.agent] = new
+        if old is None:
+            return "joined", heard_ms
+        new.held, new.boots = old.held, old.boots
+        if old.boot != new.boot:
+            new.boots = [old.boot, *old.boots][:BOOTS]
+            for nonce in set(beat.held) & set(new.held) if beat.start else ():
+                task = self.tasks[new.held[nonce].task]
+                if task.losses + 1 < self.settings.max_losses:
+                    task.losses += 1
+                    new.held[nonce].boot = new.boot
+            return "new_boot", heard_ms
+        if old.state != "live" and state == "live":
+            return "joined", heard_ms
+        same = (old.declared, old.mode) == (new.declared, new.mode)
+        return "ok" if same else "changed", heard_ms
+
+    def heard(self, newest_ms: int, caught_up: bool, now_ms: int) -> None:
+        """Silence is judged by the newest heartbeat that was applied, or by now at the stream's end."""
+        newest_ms = now_ms if caught_up else newest_ms
+        if newest_ms > self.mark_ms or newest_ms == now_ms:
+            self.mark_ms = newest_ms
+
+    def settle(self, done: Completion, result: str, now_us: int) -> str:
+        task = self.tasks.get(done.task)
+        if task is None:
+            return "unknown"
+        if (task.nonce, task.agent, task.grants) != (done.lease, done.agent, done.attempt):
+            return "stale"
+        if task.state != "assigned":
+            return "duplicate" if task.close in {"completed", "failed"} else "stale"
+        self._close(task, done.status.value)
+        task.result = result
+        if done.status == "failed":
+            return self._fail(done.task, now_us)
+        task.completions += 1
+        self._finish(done.task, "completed")
+        return "ok"
+
+    def timeout(self, grace_ms: int, now_us: int) -> tuple[int, int]:
+        outcomes = []
+        for id_, task in self.tasks.items():
+            if task.state == "assigned" and task.due_us + 1000 * grace_ms <= now_us:
+                self._close(task, "revoked")
+                outcomes.append(self._fail(id_, now_us))
+        return outcomes.count("retry"), outcomes.count("dead")
+
+    def due(self, now_us: int) -> int:
+        failed = [task for task in self.tasks.values() if task.state == "failed"]
+        ready = [task for task in failed if task.due_us <= now_us]
+        for task in ready:
+            task.state, self.added = "pending", True
+        return len(ready)
+
+    def release(self) -> tuple[int, int]:
+        ready = dead = 0
+        while self.untold:
+            parent = min(self.untold)
+            self.untold.discard(parent)
+            good = self.tasks[parent].state == "completed"
+            for id_, task in self.tasks.items():
+                if parent not in task.open:
+                    continue
+                if not good:
+                    self._finish(id_, "dead")
+                    dead += 1
+                elif task.open == {parent}:
+                    task.state, self.added = "pending", True
+                    ready += 1
+                task.open.discard(parent)
+        return ready, dead
+
+    def reclaim(self, agent_id: str, now_ms: int) -> tuple[str, int, int]:
+        agent = self.agents.get(agent_id)
+        if agent is None:
+            return "unknown", 0, 0
+        verdict, nothing = "gone", "alive"
+        if agent.state == "live":
+            verdict = "rebooted"
+            if min(self.mark_ms, now_ms) - min(agent.beat_ms, now_ms) > agent.ttl_ms:
+                if now_ms < self.grace_until_ms:
+                    nothing, agent.mode = "in_grace", "silent"
+                else:
+                    verdict = agent.state = "lost"
+        requeued = dead = 0
+        for lease in list(agent.held.values()):
+            if verdict == "rebooted" and lease.boot == agent.boot:
+                continue
+            task = self.tasks[lease.task]
+            self._close(task, "revoked")
+            task.losses += 1
+            if task.losses >= self.settings.max_losses:
+                self._finish(lease.task, "dead")
+                dead += 1
+            else:
+                task.state, self.added = "pending", True
+                requeued += 1
+        if verdict == "rebooted" and not requeued + dead:
+            verdict = nothing
+        return verdict, requeued, dead
+
+    def cancel(self, task_id: str) -> str:
+        task = self.tasks.get(task_id)
+        if task is None:
+            return "unknown"
+        if task.state == "cancelled":
+            return "already"
+        if task.state in {"assigned", "completed", "dead"}:
+            return "assigned" if task.state == "assigned" else "finished"
+        self._finish(task_id, "cancelled")
+        return "cancelled"
+
+    def tick(self, grace_ms: int, gap_ms: int, now_us: int) -> tuple[bool, bool, bool, bool]:
+        now_ms = now_us // 1000
+        for agent in self.agents.values():
+            if agent.state == "live" and agent.beat_ms >= now_ms + 2000:
+                agent.beat_ms = now_ms
+        gap = now_ms - self.last_tick_ms
+        if self.last_tick_ms and (gap > gap_ms or gap < -2000):
+            self.grace_until_ms = now_ms + max(grace_ms, min(abs(gap), 300_000))
+        elif self.grace_until_ms - now_ms > 300_000 + grace_ms:
+            self.grace_until_ms = now_ms + grace_ms
+        self.last_tick_ms = now_ms
+
+        def is_due(state: str) -> bool:
+            return any(t.state == state and t.due_us <= now_us for t in self.tasks.values())
+
+        return now_ms < self.grace_until_ms, is_due("failed"), is_due("assigned"), bool(self.untold)
+
+    def _refusal(self, task: ModelTask, agent: ModelAgent | None, wish: Proposal) -> str:
+        if task.nonce == wish.nonce:
+            return "already"
+        if task.state != "pending":
+            return "not_pending"
+        if agent is None:
+            return "no_agent"
+        if (agent.state, agent.mode) != ("live", "running"):
+            return "not_accepting"
+        return "full" if agent.used + task.task.cost > agent.max else ""
+
+    def _close(self, task: ModelTask, how: str) -> None:
+        del self.agents[task.agent].held[task.nonce]
+        task.close = how
+
+    def _fail(self, task_id: str, now_us: int) -> str:
+        task = self.tasks[task_id]
+        task.failures += 1
+        if task.failures >= task.task.max_failures:
+            self._finish(task_id, "dead")
+            return "dead"
+        task.state, task.due_us = "failed", now_us + round(self.settings.retry_delay_s * 1_000_000)
+        return "retry"
+
+    def _finish(self, task_id: str, state: str) -> None:
+        task = self.tasks[task_id]
+        assert task.state not in FINAL, f"{task_id} ends twice"
+        task.state = state
+        task.open = set()
+        if task.has_waiting:
+            self.untold.add(task_id)

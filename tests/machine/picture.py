@@ -1,0 +1,141 @@
+"""The whole of a pool, read back from Redis; what must fit together in it; and the part of it that a model can say."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from balancer.ledger import Pool
+from balancer.protocol import TextRedis
+from tests.machine.model import FINAL, Stored
+from tests.support.factories import structure_violations
+
+Picture = dict[str, Any]
+
+
+def take(pool: Pool) -> Picture:
+    """Every key of the pool, without its prefix. Three round trips, whatever its size."""
+    client, prefix = pool.client, pool.keys.prefix
+    names = sorted(client.keys("*"))
+    types = client.pipeline(transaction=False)
+    for name in names:
+        types.type(name)
+    kinds = types.execute()
+    values = client.pipeline(transaction=False)
+    for name, kind in zip(names, kinds, strict=True):
+        _read(values, name, kind)
+    found = zip(names, kinds, values.execute(), strict=True)
+    return {name.removeprefix(prefix): _plain(kind, value) for name, kind, value in found}
+
+
+def _read(pipe: TextRedis, name: str, kind: str) -> None:
+    match kind:
+        case "hash":
+            pipe.hgetall(name)
+        case "zset":
+            pipe.zrange(name, 0, -1, withscores=True)
+        case "set":
+            pipe.smembers(name)
+        case "list":
+            pipe.lrange(name, 0, -1)
+        case "stream":
+            pipe.xrange(name)
+        case _:
+            pipe.get(name)
+
+
+def _plain(kind: str, value: Any) -> Any:
+    if kind == "zset":
+        return {member: int(score) for member, score in value}
+    return dict(value) if kind == "stream" else value
+
+
+def without_noise(picture: Picture) -> Picture:
+    """What an event that comes too late must leave as it was.
+
+    All but the tails, the streams it came by, its own count, and how far the streams are read.
+    """
+    noise = {"events", "rejected", "heartbeats", "completions"}
+    left = {name: value for name, value in picture.items() if name not in noise}
+    counts = picture.get("pool", {}).items()
+    own = ("completions_", "heartbeats_")
+    left["pool"] = {name: n for name, n in counts if not name.startswith(own)}
+    left["meta"] = {name: it for name, it in picture["meta"].items() if name != "hb_mark_ms"}
+    return left
+
+
+def under(picture: Picture, family: str) -> dict[str, Any]:
+    """The keys of one family (`task`, `lane`, ...) by what follows its name."""
+    start = f"{family}:"
+    return {name[len(start) :]: it for name, it in picture.items() if name.startswith(start)}
+
+
+def tasks(picture: Picture) -> Stored:
+    """What `Model.tasks_as_stored` says, as Redis has it."""
+    out: Stored = {}
+    for id_, f in under(picture, "task").items():
+        counts = tuple(int(f.get(name, 0)) for name in ("attempt", "failures", "losses"))
+        # While a lease is open, `close` still says how the one before it closed.
+        close = "" if f["state"] == "assigned" else f.get("close", "")
+        lease = (f.get("agent", ""), f.get("nonce", ""), close)
+        parents, result = picture.get(f"parents:{id_}", set()), picture.get(f"result:{id_}", "")
+        out[id_] = (f["state"], counts, lease, parents, result)
+    return out
+
+
+def agents(picture: Picture) -> Stored:
+    """What `Model.agents_as_stored` says, as Redis has it."""
+    out: Stored = {}
+    for id_, f in under(picture, "agent").items():
+        held = {
+            nonce: tuple(record.split(" ")[i] for i in (0, 1, 2, 5))
+            for nonce, record in picture.get(f"held:{id_}", {}).items()
+        }
+        numbers = tuple(int(f[name]) for name in ("used", "n", "max", "seq", "beat_ms", "ttl_ms"))
+        words = (f["role"], f["state"], f["mode"], f["boot"])
+        out[id_] = (words, f["boots"].split(), numbers, held)
+    return out
+
+
+def disagreements(picture: Picture, latest_ms: int, grace_ms: int) -> list[str]:
+    """Where two keys tell different stories.
+
+    `latest_ms` is the latest time that the pool was told, `grace_ms` the latest end of a grace.
+    """
+    return structure_violations(picture, "") + _forgotten(picture, latest_ms, grace_ms)
+
+
+def _forgotten(picture: Picture, latest_ms: int, grace_ms: int) -> list[str]:
+    """What nobody will ever look at again."""
+    out, timers = [], picture.get("agent_timers", {})
+    for id_, agent in under(picture, "agent").items():
+        boots = {record.split(" ")[5] for record in picture.get(f"held:{id_}", {}).values()}
+        by_ms = latest_ms
+        if agent["state"] == "live" and boots <= {agent["boot"]}:
+            lost_ms = int(agent["beat_ms"]) + int(agent["ttl_ms"])
+            by_ms = max(lost_ms, latest_ms, grace_ms) + 1
+        if (agent["state"] == "live" or boots) and timers.get(id_, by_ms + 1) > by_ms:
+            out.append(f"{id_} is {agent['state']}, its boots {boots}, its timer {timers.get(id_)}")
+    known, untold = under(picture, "task"), picture.get("release", {})
+    for id_, parents in under(picture, "parents").items():
+        for parent in parents:
+            if known[parent]["state"] in FINAL and parent not in untold:
+                out.append(f"{id_} waits for {parent}, which has ended and tells nobody")
+            if id_ not in picture.get(f"children:{parent}", {}):
+                out.append(f"{id_} waits for {parent}, which does not know it")
+    return out
+
+
+def left_over(picture: Picture) -> Picture:
+    """What is still there, of what must be gone when all work has ended and all agents have left."""
+    names = {
+        "leases", "failed", "blocked", "release", "laneref", "lanedef", "classn", "classdef", "alive",
+        "agent_timers",
+    }  # fmt: skip
+    families = ("pending:", "lane:", "lanes:", "held:", "free:", "fc:", "parents:", "children:")
+    left = {n: it for n, it in picture.items() if n in names or n.startswith(families)}
+    left |= {f"inbox:{id_}": it for id_, it in under(picture, "inbox").items() if it}
+    for name in ("pool", *(f"role:{role}" for role in under(picture, "role"))):
+        for field in ("capacity", "used", "running", "agents"):
+            if int(picture.get(name, {}).get(field, 0)):
+                left[f"{name} {field}"] = picture[name][field]
+    return left

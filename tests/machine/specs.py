@@ -1,0 +1,82 @@
+"""What the machine draws: small recipes that are filled in from what there is when their turn comes."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from hypothesis import strategies as st
+
+from balancer.core.model import Mode, Priority
+from balancer.protocol import Status
+
+ROLES, CATEGORIES = ("dev", "ops"), ("bug", "docs")
+#: A place in a list, from its end, modulo its length.
+PICK = st.integers(0, 15)
+PICKS = st.lists(PICK, min_size=1, max_size=4)
+SOMETIMES = st.sampled_from([False, False, True])
+
+
+class TaskSpec(NamedTuple):
+    known: str  # "new", or what to do with a known id: "same", "other"
+    pick: int
+    role: str
+    category: str
+    priority: Priority
+    cost: int
+    max_failures: int
+    run_timeout_s: float
+    parents: list[int]
+    ghost: bool
+
+
+class BeatSpec(NamedTuple):
+    agent: int
+    does: str
+    role: str
+    max: int | None
+    specs: tuple[str, ...] | None
+    mode: Mode
+    ttl_ms: int
+    holds: int  # bits: which of its leases it names; 16: and one that was never granted
+
+
+class DoneSpec(NamedTuple):
+    pick: int
+    of: str  # "open": of an open lease, "any": of any that ever was; else: with this part wrong
+    status: Status
+    result: str
+    error: str
+
+
+TASKS = st.builds(
+    TaskSpec,
+    known=st.sampled_from(["new"] * 4 + ["same", "other"]),
+    pick=PICK,
+    role=st.sampled_from(["dev", "dev", "ops"]),
+    category=st.sampled_from(CATEGORIES),
+    priority=st.sampled_from(Priority),
+    cost=st.sampled_from([1, 1, 1, 2, 2, 3, 4]),
+    max_failures=st.sampled_from([2, 2, 1]),
+    run_timeout_s=st.sampled_from([3600.0, 10.0]),
+    parents=st.one_of(st.just([]), st.lists(PICK, max_size=3)),
+    ghost=st.sampled_from([False] * 9 + [True]),
+)
+BEATS = st.builds(
+    BeatSpec,
+    agent=st.integers(0, 3),
+    does=st.sampled_from(["repeat", "declare", "restart"]),
+    role=st.sampled_from(["dev", "dev", "ops"]),
+    max=st.sampled_from([3, 4, 2, 1, 0, None]),
+    specs=st.sampled_from([None, (), ("bug",)]),
+    mode=st.sampled_from([Mode.RUNNING] * 5 + [Mode.STOPPING, Mode.STOPPED]),
+    ttl_ms=st.sampled_from([15_000, 6_000]),
+    holds=st.integers(0, 31),
+)
+DONES = st.builds(
+    DoneSpec,
+    pick=PICK,
+    of=st.sampled_from(["open"] * 9 + ["any", "any", "ghost", "agent", "attempt", "nonce"]),
+    status=st.sampled_from([Status.FAILED, Status.COMPLETED]),
+    result=st.sampled_from(["", '{"ok":1}', "not json"]),
+    error=st.sampled_from(["", "it broke"]),
+)
