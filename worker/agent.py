@@ -13,6 +13,7 @@ from balancer.protocol import is_name
 from worker.declaration import Declaration
 from worker.errors import Fenced
 from worker.executor import ANY, Handler
+from worker.logs import configure_unless_configured
 from worker.process import end_process, signals_to
 from worker.runtime import Runtime
 
@@ -157,7 +158,9 @@ class Agent:
             self.wait()
 
     def run(self) -> None:
-        """Run until SIGTERM or SIGINT, then stop as `stop()` does. A second signal ends the process at once.
+        """Run until SIGTERM or SIGINT, then stop as `stop()` does. Another, a second later or more, ends it at once.
+
+        Logs go to stderr, unless the program has configured structlog.
 
         Raises:
             SystemExit: 1, work had to be given up; 3, superseded; 4, fenced. After 3 and 4 the process ends within a
@@ -166,6 +169,7 @@ class Agent:
         """
         if threading.current_thread() is not threading.main_thread():
             raise RuntimeError("run() belongs in the main thread; elsewhere use start() and stop()")
+        configure_unless_configured()
         # A SimpleQueue: unlike an Event it may be written to by a signal handler while the same thread waits on it.
         news: SimpleQueue[object] = SimpleQueue()
         with signals_to(news):

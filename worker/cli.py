@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
-import os
 import sys
-from typing import Annotated
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Annotated, Any
 
-import structlog
 import typer
 
-from worker.agent import Agent
 from worker.declaration import DEFAULT_POOL, DEFAULT_URL, POOL_VARIABLE, URL_VARIABLE
+from worker.logs import configure
+from worker.target import USAGE_HINT, BadTarget, load
 
 app = typer.Typer(
     add_completion=False,
@@ -24,7 +24,7 @@ app = typer.Typer(
 _RUN_HELP = """Run the agent that MODULE:ATTRIBUTE names, until SIGTERM or SIGINT.
 
 The current directory is importable. What the options give wins over what the program says. On the first signal the
-agent finishes what it holds; a second one ends it at once, and its work goes to others.
+agent finishes what it holds; another one, a second later or more, ends it at once, and its work goes to others.
 
 \b
 Examples:
@@ -37,7 +37,7 @@ Exit codes:
   0 stopped                 1 stopped, but gave work up, or the module failed
   2 usage                   3 another process took over this agent's id
   4 Redis out of reach for almost a TTL, and work did not stop in time
-  130, 143 ended at once by a second signal
+  130, 143 ended at once by another signal
 """
 
 
@@ -63,61 +63,43 @@ def run(
     ] = None,
 ) -> None:
     """Import the module and run its agent."""
-    configure_logging()
+    configure()
     agent = load(target)
     try:
         agent.override(
             id=id, role=role, max_concurrent=max_concurrent, redis_url=redis_url, pool=pool
         )
     except ValueError as error:
-        raise typer.BadParameter(str(error)) from None
+        raise BadTarget(str(error), USAGE_HINT) from None
     agent.run()
-
-
-def load(target: str) -> Agent:
-    """The agent that MODULE:ATTRIBUTE names.
-
-    Raises:
-        typer.BadParameter: there is none.
-    """
-    module_name, colon, attribute = target.partition(":")
-    if not (module_name and colon and attribute):
-        raise typer.BadParameter(
-            f"{target!r} is not MODULE:ATTRIBUTE, e.g. myproject.agents:builder"
-        )
-    sys.path.insert(0, os.getcwd())
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        # Only if it is the one asked for: a missing import inside of it is a fault of the module, and shown whole.
-        if error.name and (module_name == error.name or module_name.startswith(f"{error.name}.")):
-            raise typer.BadParameter(f"there is no module {module_name!r} here") from None
-        raise
-    agent = getattr(module, attribute, None)
-    if not isinstance(agent, Agent):
-        raise typer.BadParameter(f"{module_name}.{attribute} is not a worker.Agent")
-    return agent
-
-
-def configure_logging() -> None:
-    """One line an event on stderr: for people on a terminal, else JSON. Tracebacks come without locals."""
-    is_terminal = sys.stderr.isatty()
-    last: list[structlog.typing.Processor] = (
-        [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
-        if is_terminal
-        else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
-    )
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            *last,
-        ],
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
 
 
 def main() -> None:
     """Entry point."""
-    app(prog_name="worker")
+    sys.exit(invoke(sys.argv[1:]))
+
+
+def invoke(arguments: Sequence[str]) -> int:
+    """Run the command; its exit code. What is wrong with a command line or a module is said without our frames."""
+    command = typer.main.get_command(app)
+    try:
+        code = command.main(arguments, prog_name="worker", standalone_mode=False)
+    except BadTarget as error:
+        return _tell(str(error), error.hint, error.exit_code, error.trace)
+    except typer.TyperException as error:
+        said: Any = error
+        if said.format_message().startswith("Usage:"):  # no arguments at all: that is the help
+            return _tell("", "", int(said.exit_code), said.format_message() + "\n")
+        context = getattr(said, "ctx", None)
+        hint = f"{context.command_path} --help" if context else "worker --help"
+        return _tell(said.format_message(), hint, int(said.exit_code))
+    except (KeyboardInterrupt, typer.Abort):
+        return 130
+    return code if isinstance(code, int) else 0
+
+
+def _tell(message: str, hint: str, code: int, trace: str = "") -> int:
+    with suppress(OSError, ValueError):
+        sys.stderr.write(trace + (f"error: {message}\n" if message else ""))
+        sys.stderr.write(f"hint: {hint}\n" if hint else "")
+    return code

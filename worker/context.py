@@ -12,15 +12,20 @@ class TaskContext:
     """One try of one task. The task may have run before, here or elsewhere: handlers must bear a second run."""
 
     id: str
+    """The task. The same in every try: the key for making a second run harmless."""
     category: str
+    """What kind of work it is; chose the handler."""
     role: str
+    """Whose work it is: the agent's role."""
     priority: str
+    """critical, high, medium or low. Already taken into account."""
     attempt: int
-    """Counts the grants of this task, from 1."""
+    """Counts the grants of this task, from 1: lost tries count as well."""
     # A traceback with locals shows this object: what producers sent stays out of logs.
     description: str = field(repr=False)
+    """Text from the producer; "" if there is none."""
     payload: Any = field(repr=False)
-    """Any JSON value."""
+    """Any JSON value from the producer; None if there is none."""
     cancelled: threading.Event = field(repr=False)
     """Set when the try no longer counts (run timeout, lease taken back, fenced): return soon. What is returned or
     raised from then on is dropped. A coroutine is cancelled as well."""

@@ -12,6 +12,7 @@ from balancer.protocol import MAX_ERROR_BYTES, MAX_RESULT_BYTES, Status
 from worker.context import TaskContext
 from worker.lease import Lease
 from worker.leases import Leases
+from worker.logs import say
 from worker.threads import Coroutines, DaemonThreads
 
 Handler = Callable[[TaskContext], Any]
@@ -20,18 +21,22 @@ Handler = Callable[[TaskContext], Any]
 ANY = "*"
 
 
-def encode_result(result: Any) -> str:
-    """The JSON text of a result, "" for None. One that is too large or no JSON becomes a marker that says so."""
+def encode_result(result: Any) -> tuple[str, dict[str, Any] | None]:
+    """The JSON text of a result, "" for None. One that is too large or no JSON becomes a marker, told beside it too."""
     if result is None:
-        return ""
+        return "", None
     try:
         text = json.dumps(result, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
         size = len(text.encode())
     except (TypeError, ValueError, RecursionError):
-        return json.dumps({"dropped": "not_json", "type": type(result).__name__[:100]})
+        return _marker(dropped="not_json", type=type(result).__name__[:100])
     if size > MAX_RESULT_BYTES:
-        return json.dumps({"dropped": "too_large", "bytes": size})
-    return text
+        return _marker(dropped="too_large", bytes=size)
+    return text, None
+
+
+def _marker(**fields: Any) -> tuple[str, dict[str, Any]]:
+    return json.dumps(fields), fields
 
 
 def describe_error(error: BaseException) -> str:
@@ -77,7 +82,7 @@ class Executor:
             error = f"no handler for category {category!r} on this agent"
             self._leases.finish(lease, Status.FAILED, time.monotonic(), error=error)
             self._leases.leave(lease)
-            lease.context.log.warning("task_failed", reason="no handler", category=category)
+            say(lease.context.log.warning, "task_failed", reason="no handler", category=category)
         elif is_async(handler):
             coroutine = self._await(handler, lease)
             self._coroutines.run(lease, coroutine, lambda: self._left(lease))
@@ -86,7 +91,7 @@ class Executor:
 
     def _call(self, handler: Handler, lease: Lease) -> None:
         try:
-            self._say_started(lease)
+            say(lease.context.log.info, "task_started", category=lease.task.category)
             result = handler(lease.context)
             if inspect.iscoroutine(result):
                 result.close()
@@ -102,31 +107,35 @@ class Executor:
 
     async def _await(self, handler: Handler, lease: Lease) -> None:
         try:
-            self._say_started(lease)
+            say(lease.context.log.info, "task_started", category=lease.task.category)
             result = await handler(lease.context)
         except BaseException as error:
             self._failed(lease, error)
         else:
             self._succeeded(lease, result)
 
-    @staticmethod
-    def _say_started(lease: Lease) -> None:
-        # Inside of the try: a log that cannot be written (full disk, closed pipe) fails it and leaves no lease behind.
-        lease.context.log.info("task_started", category=lease.task.category)
-
     def _succeeded(self, lease: Lease, result: Any) -> None:
-        now_s, text = time.monotonic(), encode_result(result)
+        now_s, (text, dropped) = time.monotonic(), encode_result(result)
         if self._leases.finish(lease, Status.COMPLETED, now_s, result=text):
-            lease.context.log.info("task_completed", duration_s=round(now_s - lease.began_s, 3))
+            if dropped:
+                say(lease.context.log.warning, "result_dropped", **dropped)
+            say(
+                lease.context.log.info, "task_completed", duration_s=round(now_s - lease.began_s, 3)
+            )
         else:
-            lease.context.log.info("late_result_dropped")
+            say(lease.context.log.info, "late_result_dropped")
 
     def _failed(self, lease: Lease, error: BaseException) -> None:
         text = describe_error(error)
         if self._leases.finish(lease, Status.FAILED, time.monotonic(), error=text):
-            lease.context.log.warning("task_failed", reason=type(error).__name__, exc_info=error)
+            say(
+                lease.context.log.warning,
+                "task_failed",
+                reason=type(error).__name__,
+                exc_info=error,
+            )
         else:
-            lease.context.log.info("late_error_dropped", reason=type(error).__name__)
+            say(lease.context.log.info, "late_error_dropped", reason=type(error).__name__)
 
     def _left(self, lease: Lease) -> None:
         self._leases.leave(lease)

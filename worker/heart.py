@@ -11,6 +11,7 @@ from typing import Any
 from balancer.protocol import Heartbeat, Keys, Mode, TextRedis, new_nonce
 from worker.inbox import Inbox
 from worker.leases import Leases
+from worker.logs import say
 
 #: Intervals vary by this share either way, so that agents started together do not beat together.
 JITTER = 0.1
@@ -35,6 +36,7 @@ class Heart:
         fence: Callable[[float], bool],
         on_live: Callable[[], None],
         log: Any,
+        pool: str,
     ) -> None:
         """See the arguments.
 
@@ -48,6 +50,7 @@ class Heart:
             fence: gives everything up if it is too late; called before each heartbeat, with the time.
             on_live: called after each heartbeat that was accepted.
             log: structlog logger.
+            pool: its name.
         """
         self._declaration = declaration
         self._stream = keys.heartbeats
@@ -59,6 +62,10 @@ class Heart:
         self._fence = fence
         self._on_live = on_live
         self._log = log
+        self._pool = pool
+        self._meta_key = keys.meta
+        self._is_pool_there = True
+        self._start_until_s = float("-inf")
         self._seq = 0
         self._is_first_boot = True
         self.mode = Mode.RUNNING
@@ -95,7 +102,10 @@ class Heart:
 
     def say_stopped(self) -> None:
         """The last heartbeat. Only when `step` will not be called again."""
-        self._client.xadd(self._stream, self._next(Mode.STOPPED).fields())
+        is_start = self._is_start(time.monotonic())
+        held = self._leases.held(reported=True)[:1_000] if is_start else ()
+        beat = self._next(Mode.STOPPED, start=is_start, held=held)
+        self._client.xadd(self._stream, beat.fields())
 
     def _renew(self) -> None:
         self._inbox.pause()
@@ -112,33 +122,61 @@ class Heart:
         sent_s = time.monotonic()
         # Sent again after an unknown outcome: the one that comes first takes over, the other is an ordinary heartbeat.
         beat = self._next(mode, start=True, held=held[:1_000])
-        self._client.xadd(self._stream, beat.fields())
+        self._send(beat)
         self.is_started = True
+        self._start_until_s = sent_s + self._declaration.ttl_ms / 1_000
         for lease in fresh:
             self._leases.add(lease)
         self._inbox.adopt(self.boot, rows[-1][0] if rows else "0-0")
         self._leases.live(sent_s + self._lifetime_s, new_boot=True)
         event = "agent_started" if self._is_first_boot else "agent_rebooted"
-        self._log.info(event, boot=self.boot, resumed=len(fresh))
+        say(self._log.info, event, boot=self.boot, resumed=len(fresh))
 
     def _beat(self, mode: Mode) -> None:
         snapshot = self._leases.snapshot()
         sent_s = time.monotonic()
         was_silent = self._leases.is_silent(sent_s)
-        pipe = self._client.pipeline(transaction=False)
-        pipe.xadd(self._stream, self._next(mode, held=self._leases.held()[:1_000]).fields())
-        pipe.xlen(self._inbox_key)
-        length = pipe.execute()[1]
+        is_start = self._is_start(sent_s)
+        held = self._leases.held(reported=is_start)
+        length = self._send(self._next(mode, start=is_start, held=held[:1_000]))
         # The inbox holds exactly the open leases, so its length tells, without the bodies, that nothing was taken back;
         # unless one came in the place of another and was not read, which takes a failover to a slower clock.
         if was_silent or length != len(snapshot) or self._seq % COMPARE_EVERY == 0:
             self._compare(snapshot)
         self._leases.live(sent_s + self._lifetime_s)
 
+    def _is_start(self, now_s: float) -> bool:
+        # The balancer that read the start may have died before it applied it. Within a boot the word means nothing.
+        return now_s < self._start_until_s and not self._inbox.is_confirmed
+
+    def _send(self, beat: Heartbeat) -> int:
+        """The length of the inbox after the heartbeat was accepted."""
+        pipe = self._client.pipeline(transaction=False)
+        pipe.xadd(self._stream, beat.fields())
+        pipe.xlen(self._inbox_key)
+        pipe.hget(self._meta_key, "genesis")
+        accepted, length, genesis = pipe.execute(raise_on_error=False)
+        for answer in (accepted, length):
+            if isinstance(answer, Exception):
+                raise answer
+        # An agent that may not read this key (an ACL) is none the wiser, and goes on.
+        if not isinstance(genesis, Exception):
+            self._saw_pool(genesis is not None)
+        return int(length)
+
+    def _saw_pool(self, is_there: bool) -> None:
+        if is_there == self._is_pool_there:
+            return
+        self._is_pool_there = is_there
+        if is_there:
+            say(self._log.info, "pool_found", pool=self._pool)
+        else:
+            say(self._log.warning, "pool_missing", pool=self._pool)
+
     def _compare(self, snapshot: list[Any]) -> None:
         rows = self._inbox.read_all(self._client)
         for lease in self._leases.forget_gone(snapshot, {entry for entry, _ in rows}):
-            lease.context.log.warning("lease_revoked")
+            say(lease.context.log.warning, "lease_revoked")
         self._inbox.catch_up(rows)
 
     def _next(self, mode: Mode, *, start: bool = False, held: tuple[str, ...] = ()) -> Heartbeat:

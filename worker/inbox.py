@@ -9,6 +9,7 @@ from typing import Any
 from balancer.protocol import BadEvent, Keys, TextRedis
 from worker.lease import Lease, Phase, read_lease
 from worker.leases import Leases
+from worker.logs import say
 
 Row = tuple[str, dict[str, str]]
 
@@ -47,6 +48,11 @@ class Inbox:
         self._last = "0-0"
         # An entry granted to our boot was seen: the balancer knows it, and what is granted to another comes later.
         self._is_confirmed = False
+
+    @property
+    def is_confirmed(self) -> bool:
+        """Whether the balancer has granted something to the current boot."""
+        return self._is_confirmed
 
     def pause(self) -> None:
         """Take nothing in until `adopt`: a boot begins."""
@@ -116,7 +122,7 @@ class Inbox:
         try:
             return read_lease(self._agent_id, entry, fields, self._log)
         except BadEvent as error:
-            self._log.error("inbox_entry_rejected", entry=entry, reason=str(error)[:200])
+            say(self._log.error, "inbox_entry_rejected", entry=entry, reason=str(error)[:200])
             return None
 
 

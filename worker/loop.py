@@ -10,6 +10,8 @@ from typing import Any
 
 import redis
 
+from worker.logs import say
+
 #: Back-off after a failed step, seconds: doubles from the first to the last.
 FIRST_BACKOFF_S, LAST_BACKOFF_S = 0.1, 5.0
 
@@ -66,10 +68,10 @@ class Loop:
             return self._failed(error)
         except Exception:
             # A bug here must not end the thread: a mute agent loses its leases and nobody reads why.
-            self._log.exception(f"{self._name}_broke")
+            say(self._log.exception, f"{self._name}_broke")
             return LAST_BACKOFF_S
         if self._failures:
-            self._log.info(f"{self._name}_recovered", failures=self._failures)
+            say(self._log.info, f"{self._name}_recovered", failures=self._failures)
             self._failures = 0
         return delay_s
 
@@ -79,6 +81,6 @@ class Loop:
         self._failures += 1
         if self._failures == 1:
             reason = f"{type(error).__name__}: {error}"[:200]
-            self._log.warning(f"{self._name}_failed", reason=reason)
+            say(self._log.warning, f"{self._name}_failed", reason=reason)
         delay_s = min(LAST_BACKOFF_S, FIRST_BACKOFF_S * 2.0 ** min(self._failures - 1, 10))
         return delay_s * random.uniform(0.5, 1.0)

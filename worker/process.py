@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from queue import SimpleQueue
@@ -16,18 +17,22 @@ from worker.errors import AgentEnded
 
 #: How long the interpreter may take to exit once nothing may run any more, seconds.
 EXIT_S = 0.5
+#: A signal so soon after the first is the same wish told twice (a process group, `timeout`), seconds.
+SAME_S = 1.0
 
 
 @contextmanager
 def signals_to(news: SimpleQueue[object]) -> Iterator[None]:
-    """The first SIGTERM or SIGINT goes to `news`, the second ends the process."""
-    seen: list[int] = []
+    """The first SIGTERM or SIGINT goes to `news`; one that comes SAME_S later or more ends the process."""
+    seen: list[float] = []
 
     def handle(number: int, _: FrameType | None) -> None:
-        seen.append(number)
-        if len(seen) > 1:
+        now_s = time.monotonic()
+        if not seen:
+            seen.append(now_s)
+            news.put(number)
+        elif now_s >= seen[0] + SAME_S:
             os._exit(128 + number)
-        news.put(number)
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
     try:

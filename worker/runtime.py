@@ -17,6 +17,7 @@ from worker.executor import Executor, Handler
 from worker.heart import Heart
 from worker.inbox import Inbox
 from worker.leases import Leases
+from worker.logs import say
 from worker.loop import Loop
 from worker.reporter import Reporter
 from worker.watch import Watch, margin_s
@@ -56,6 +57,7 @@ class Runtime:
         reading = connect(settings.redis_url, block_s=block_s)
         reporting = connect(settings.redis_url)
         self._leases = leases = Leases(settings.units)
+        self._has_handlers = bool(handlers)
         self._executor = Executor(handlers, leases, self._on_change)
         self._watch = Watch(
             leases,
@@ -84,6 +86,7 @@ class Runtime:
             fence=self._watch.fence,
             on_live=self._on_live,
             log=log,
+            pool=settings.pool,
         )
         reporter = Reporter(keys, reporting, leases)
         self._heartbeats = Loop("heartbeat", self._heart.step, log)
@@ -107,6 +110,8 @@ class Runtime:
 
     def start(self) -> None:
         """Start the threads. Redis need not be there yet."""
+        if not self._has_handlers:
+            say(self._log.warning, "agent_without_handlers")
         for loop in self._loops:
             loop.start()
 
@@ -134,7 +139,7 @@ class Runtime:
             loop.stop()
         given_up = self._leases.give_up()
         for lease in given_up:
-            lease.context.log.warning("lease_given_up")
+            say(lease.context.log.warning, "lease_given_up")
         self._leases.wait_until_still(STILL_S)
         for loop in (self._heartbeats, self._reports, self._clock):
             loop.join(JOIN_S)
@@ -143,7 +148,7 @@ class Runtime:
         self._executor.close()
         with suppress(redis.RedisError, OSError):
             self._client.close()
-        self._log.info("agent_stopped", is_clean=is_clean)
+        say(self._log.info, "agent_stopped", is_clean=is_clean)
         self._ended.set()
         return is_clean
 
@@ -155,7 +160,7 @@ class Runtime:
         try:
             self._heart.say_stopped()
         except redis.RedisError as error:
-            self._log.warning("stop_not_said", reason=f"{type(error).__name__}: {error}"[:200])
+            say(self._log.warning, "stop_not_said", reason=f"{type(error).__name__}: {error}"[:200])
 
     def _end(self, error: AgentEnded) -> None:
         """Stop at once, from any thread, waiting for nothing."""
@@ -164,7 +169,7 @@ class Runtime:
             loop.stop()
         given_up = self._leases.give_up()
         event = "agent_superseded" if isinstance(error, Superseded) else "agent_fenced"
-        self._log.critical(event, reason=str(error), given_up=len(given_up))
+        say(self._log.critical, event, reason=str(error), given_up=len(given_up))
         self._ended.set()
         self.on_end()
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from worker.leases import Leases
+from worker.logs import say
 
 #: Longest wait without anything running, seconds.
 IDLE_S = 60.0
@@ -52,7 +53,7 @@ class Watch:
         now_s = time.monotonic()
         over = self._leases.overdue(now_s)
         for lease in over:
-            lease.context.log.warning("task_timed_out", timeout_ms=lease.task.timeout_ms)
+            say(lease.context.log.warning, "task_timed_out", timeout_ms=lease.task.timeout_ms)
         if over:
             self._on_over()
         self.fence(now_s)
@@ -71,6 +72,6 @@ class Watch:
         given_up = self._leases.fence(now_s)
         if not given_up:
             return False
-        self._log.error("leases_fenced", given_up=len(given_up))
+        say(self._log.error, "leases_fenced", given_up=len(given_up))
         self._on_over()
         return True

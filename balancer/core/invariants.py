@@ -28,14 +28,13 @@ class Lease(NamedTuple):
     cost: int
     attempt: int
     entry: str
-    granted_us: int
     boot: str
 
     @classmethod
     def read(cls, record: str) -> Lease:
         """Parse a stored record."""
-        task, cost, attempt, entry, granted_us, boot = record.split(" ")
-        return cls(task, int(cost), int(attempt), entry, int(granted_us), boot)
+        task, cost, attempt, entry, boot = record.split(" ")
+        return cls(task, int(cost), int(attempt), entry, boot)
 
 
 class TaskFacts(NamedTuple):

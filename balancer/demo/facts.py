@@ -72,11 +72,12 @@ def read_events(pool: Pool) -> tuple[Counter[str], dict[str, list[float]]]:
     after = "-"
     while page := pool.client.xrange(pool.keys.events, min=after, count=EVENTS_PAGE):
         for entry, fields in page:
-            event = Transition.read(fields)
-            if event.name == "completed":
-                settled[event.task] += 1
-            elif event.name == "reclaimed":
-                reclaimed_at.setdefault(event.task, []).append(int(entry.split("-")[0]) / 1000)
+            at = int(entry.split("-")[0]) / 1000
+            for event in Transition.read(fields):
+                if event.name == "completed":
+                    settled[event.task] += 1
+                elif event.name == "reclaimed":
+                    reclaimed_at.setdefault(event.task, []).append(at)
         after = f"({page[-1][0]}"
     return settled, reclaimed_at
 

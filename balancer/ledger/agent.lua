@@ -82,6 +82,14 @@ local function save_agents()
   end
 end
 
+-- An agent that is gone and holds nothing leaves no trace. False when it still holds a lease.
+local function forget_agent(id)
+  if redis.call('EXISTS', k_held(id)) == 1 then return false end
+  redis.call('ZREM', K.gone, id)
+  redis.call('DEL', k_agent(id), k_inbox(id))
+  return true
+end
+
 local function class_members(cid, delta)
   if redis.call('HINCRBY', K.classn, cid, delta) <= 0 then
     redis.call('HDEL', K.classn, cid)

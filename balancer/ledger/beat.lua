@@ -22,17 +22,15 @@ while at < #ARGV do
 end
 if #beats > 200 then bad('heartbeats: at most 200 a call') end
 
-local function enter_role(role)
-  if redis.call('SADD', K.roles, role) == 0 or redis.call('SCARD', K.roles) <= 256 then return true end
-  redis.call('SREM', K.roles, role)
-  return false
-end
-
 -- Agent -> score, written once at the end: of two heartbeats in a call, the last decides.
 local alive, timers, fresh = {}, {}, 0
 
 local function new_agent(b)
-  if redis.call('ZCARD', K.alive) + redis.call('ZCARD', K.gone) + fresh >= 50000 then return nil, 'too_many_agents' end
+  -- A full pool forgets who has been gone longest.
+  if redis.call('ZCARD', K.alive) + redis.call('ZCARD', K.gone) + fresh >= 50000 then
+    local oldest = redis.call('ZRANGE', K.gone, 0, 0)[1]
+    if not oldest or AGENTS[oldest] or not forget_agent(oldest) then return nil, 'too_many_agents' end
+  end
   if not enter_role(b.role) then return nil, 'too_many_roles' end
   fresh = fresh + 1
   local a = { id = b.agent, role = b.role, class = b.class, max = 0, used = 0, n = 0, boot = '', mode = b.mode, state = 'new', freed_us = 0 }

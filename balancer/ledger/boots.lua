@@ -1,4 +1,4 @@
--- Boots: which of two heartbeats is newer, and what a restarted agent goes on with.
+-- Boots: which of two heartbeats is newer, what a restarted agent goes on with, whether there is room for its role.
 local function newer(entry, than)
   local ms, seq = string.match(entry, '^(%d+)%-(%d+)$')
   local ms2, seq2 = string.match(than, '^(%d+)%-(%d+)$')
@@ -17,4 +17,10 @@ local function rebind(b, a, max_losses)
       redis.call('HSET', k_task(task_id), 'losses', losses)
     end
   end
+end
+
+local function enter_role(role)
+  if redis.call('SADD', K.roles, role) == 0 or redis.call('SCARD', K.roles) <= 256 then return true end
+  redis.call('SREM', K.roles, role)
+  return false
 end

@@ -52,7 +52,7 @@ for i, g in ipairs(grants) do
   local entry = redis.call('XADD', k_inbox(a.id), '*', 'v', '1', 'task', t.id, 'attempt', t.attempt, 'lease', t.nonce, 'boot', a.boot,
     'role', t.role, 'category', t.category, 'priority', priority, 'cost', t.cost, 'timeout_ms', str(timeout_ms),
     'estimate_ms', g.est_ms, 'body', bodies[i] or '')
-  redis.call('HSET', k_held(a.id), t.nonce, table.concat({ t.id, t.cost, t.attempt, entry, at, a.boot }, ' '))
+  redis.call('HSET', k_held(a.id), t.nonce, table.concat({ t.id, t.cost, t.attempt, entry, a.boot }, ' '))
   redis.call('HSET', k_task(t.id), 'state', 'assigned', 'attempt', t.attempt, 'nonce', t.nonce, 'agent', a.id,
     'granted_us', at, 'freed_us', str(a.freed_us), 'est_ms', g.est_ms, 'why', g.why, 'scores', g.scores)
   put(timeouts, K.leases, str(now_us + 1000 * timeout_ms), t.id)

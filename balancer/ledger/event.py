@@ -15,8 +15,11 @@ class Event(NamedTuple):
     detail: str
 
     @classmethod
-    def read(cls, fields: Mapping[str, str]) -> Event:
-        """Parse a stream entry: its one field is the name, the value "task agent detail"."""
-        ((name, said),) = fields.items()
-        task, agent, detail = ("" if part == "-" else part for part in said.split(" ", 2))
-        return cls(name, task, agent, detail)
+    def read(cls, fields: Mapping[str, str]) -> list[Event]:
+        """The transitions of one entry, which is one call: by name a line "task agent detail" each."""
+        out = []
+        for name, lines in fields.items():
+            for line in lines.split("\n"):
+                task, agent, detail = ("" if part == "-" else part for part in line.split(" ", 2))
+                out.append(cls(name, task, agent, detail))
+        return out

@@ -94,20 +94,23 @@ local function add_to(key, fields)
   end
 end
 
--- One entry a transition: its name, and "task agent detail", "-" for none. A call trims once: short commands are fast ones.
-local TRIMMED = false
-local function event(name, task, agent, detail)
-  local said = task .. ' ' .. agent .. ' ' .. detail
-  if TRIMMED then
-    redis.call('XADD', K.events, '*', name, said)
-  else
-    redis.call('XADD', K.events, 'MAXLEN', '~', '100000', '*', name, said)
-    TRIMMED = true
+-- One stream entry a call: a field for each name, in it a line "task agent detail" for each transition, "-" for none.
+local EVENTS = {}
+local function event(name, task, agent, detail) put(EVENTS, name, nil, task .. ' ' .. agent .. ' ' .. detail) end
+
+local function save_events()
+  if next(EVENTS) == nil then return end
+  local entry = { 'XADD', K.events, 'MAXLEN', '~', '20000', '*' }
+  for name, lines in pairs(EVENTS) do
+    entry[#entry + 1] = name
+    entry[#entry + 1] = table.concat(lines, '\n')
   end
+  redis.call(unpack(entry))
 end
 
 local WAKE = false
 local function save_common()
+  save_events()
   for role, fields in pairs(COUNTS) do add_to(k_role(role), fields) end
   add_to(K.pool, TOTAL)
   if clock_us > tonumber(META[5]) then redis.call('HSET', KEYS[1], 'clock_us', str(clock_us)) end

@@ -44,6 +44,9 @@ class Settled(NamedTuple):
     release_due: bool
 
 
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
+
+
 def stored_result(completion: Completion) -> str:
     """What is kept of a try: JSON with `result` or `error`; "" for nothing. Oversized or broken
     results are marked, not kept.
@@ -57,9 +60,12 @@ def stored_result(completion: Completion) -> str:
         else:
             try:
                 out["result"] = json.loads(completion.result, parse_constant=_refuse)
+                # What Redis cannot hold: a lone surrogate, a number beyond all bounds.
+                _encode(out).encode()
             except (ValueError, RecursionError):
+                out.pop("result", None)
                 out["dropped"] = "not_json"
-    return json.dumps(out, ensure_ascii=False, separators=(",", ":")) if out else ""
+    return _encode(out) if out else ""
 
 
 def _refuse(constant: str) -> None:

@@ -1,16 +1,19 @@
--- tick: notices a stopped or jumping clock, trims heartbeats, says what time alone has made due.
+-- tick: notices a stopped or jumping clock and heartbeats that nobody applied, trims them, says what time alone has made due.
 -- KEYS 1 meta
--- ARGV 1-3 genesis, schema, now_us | 4 grace_ms after a gap | 5 gap_ms that counts as one | 6 keep_ms of heartbeats
+-- ARGV 1-3 genesis, schema, now_us | 4 grace_ms after a gap | 5 gap_ms that counts as one | 6 keep_ms of heartbeats | 7 forget_ms: after that an agent that is gone is forgotten
 -- Returns {grace (0, 1), tries due (0, 1), leases due (0, 1), parents to release (0, 1), {agents to look at}}
 -- Outcomes -
 -- Keeps   nobody is judged by a clock that jumped: no verdict until the grace has passed
+-- Uses    agent
 local grace_ms, gap_ms, keep_ms = int(ARGV[4], 0, 604800000, 'grace_ms'), int(ARGV[5], 0, 9007199254740991, 'gap_ms'), int(ARGV[6], 1000, 604800000, 'keep_ms')
-local meta = redis.call('HMGET', KEYS[1], 'last_tick_ms', 'grace_until_ms')
+local forget_ms = int(ARGV[7], 1000, 604800000, 'forget_ms')
+local meta = redis.call('HMGET', KEYS[1], 'last_tick_ms', 'grace_until_ms', 'hb_mark_ms')
 local last_ms, grace_until_ms = tonumber(meta[1]), tonumber(meta[2])
-local gap = now_ms - last_ms
+local gap, unheard = now_ms - last_ms, now_ms - tonumber(meta[3])
 
 -- The removal goes first: after it the rest runs even when Redis is out of memory.
 redis.call('XTRIM', K.heartbeats, 'MINID', '~', str(math.max(0, now_ms - keep_ms)))
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', K.gone, '-inf', str(now_ms - forget_ms), 'LIMIT', 0, 20)) do forget_agent(id) end
 -- After a jump backwards, heartbeats lie in the future: they count as just now.
 local ahead = redis.call('ZRANGEBYSCORE', K.alive, str(now_ms + 2000), '+inf', 'LIMIT', 0, 200)
 for _, id in ipairs(ahead) do
@@ -23,6 +26,8 @@ if last_ms > 0 and (gap > gap_ms or gap < -2000) then
 elseif grace_until_ms - now_ms > 300000 + grace_ms then
   grace_until_ms = now_ms + grace_ms
 end
+-- Heartbeats that could not be sent or applied (memory full, no consumer) say nothing about their agents.
+if unheard > gap_ms and unheard < now_ms then grace_until_ms = math.max(grace_until_ms, now_ms + grace_ms) end
 redis.call('HSET', KEYS[1], 'last_tick_ms', str(now_ms), 'grace_until_ms', str(grace_until_ms))
 
 local function due(key, upto) return #redis.call('ZRANGEBYSCORE', key, '-inf', upto, 'LIMIT', 0, 1) end

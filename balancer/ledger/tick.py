@@ -16,6 +16,8 @@ GAP_MS = 10_000
 GRACE_MS = 15_000
 #: Heartbeats older than this are trimmed, milliseconds.
 KEEP_MS = 600_000
+#: An agent that is gone this long is forgotten, milliseconds.
+FORGET_MS = 86_400_000
 
 
 class Ticked(NamedTuple):
@@ -29,8 +31,12 @@ class Ticked(NamedTuple):
 
 
 def tick(
-    pool: Pool, grace_ms: int = GRACE_MS, gap_ms: int = GAP_MS, keep_ms: int = KEEP_MS
+    pool: Pool,
+    grace_ms: int = GRACE_MS,
+    gap_ms: int = GAP_MS,
+    keep_ms: int = KEEP_MS,
+    forget_ms: int = FORGET_MS,
 ) -> Ticked:
     """Notice a stopped or jumping clock, trim heartbeats, and say what is due."""
-    grace, tries, leases, release, agents = pool.run(SCRIPT, [grace_ms, gap_ms, keep_ms])
+    grace, tries, leases, release, agents = pool.run(SCRIPT, [grace_ms, gap_ms, keep_ms, forget_ms])
     return Ticked(bool(grace), bool(tries), bool(leases), bool(release), list(agents))

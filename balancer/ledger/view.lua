@@ -1,7 +1,8 @@
 -- view: a bounded picture of what could be decided now. Reads only.
 -- KEYS 1 meta
 -- ARGV 1-3 genesis, schema, now_us | 4 page of lanes, from 0 | 5 most units to plan for
--- Returns {now_ms, hb_mark_ms, more lanes (0, 1), {{role, {{lane, size, {task, order, ...}}...}, {{class, size, {agent facts}...}...}, units}...}}
+-- Returns one flat list (each nested one would cost the server a write of its own): now_ms, hb_mark_ms, more lanes (0, 1), roles, then
+--      per role: name, units, lanes, per lane: id, size, heads, per head: task, order; classes, per class: id, size, agents, per agent: id, facts
 -- Outcomes -
 -- Keeps   at most 64 lanes, 256 classes and 512 agents a role; every lane that has work is on some page; every busy role gets a unit
 local page, most = int(ARGV[4], 0, 1000, 'page'), int(ARGV[5], 1, 128, 'units')
@@ -21,39 +22,58 @@ local function look_at(role)
   return { role = role, lanes = size, classes = classes, units = math.min(units, redis.call('ZCARD', k_pending(role))) }
 end
 
-local function lanes_of(role, units)
-  local out, ids = {}, redis.call('ZRANGE', k_lanes(role), page * LANES_A_PAGE, (page + 1) * LANES_A_PAGE - 1)
-  local heads = math.min(units, math.max(4, math.ceil(2 * units / #ids)))
-  for i, lid in ipairs(ids) do
-    out[i] = { lid, redis.call('ZCARD', k_lane(lid)), redis.call('ZRANGE', k_lane(lid), 0, heads - 1, 'WITHSCORES') }
-  end
-  return out
+local reply, said = { str(now_ms), redis.call('HGET', KEYS[1], 'hb_mark_ms'), 0, 0 }, 4
+local function say(word)
+  said = said + 1
+  reply[said] = word
+end
+local function say_all(words)
+  for i = 1, #words do reply[said + i] = words[i] end
+  said = said + #words
 end
 
-local function classes_of(classes, units)
-  local out, each = {}, math.max(math.ceil(1.5 * units / #classes), math.min(4, math.floor(AGENTS_A_ROLE / #classes)))
+local function say_lanes(role, units)
+  local ids = redis.call('ZRANGE', k_lanes(role), page * LANES_A_PAGE, (page + 1) * LANES_A_PAGE - 1)
+  local most_heads = math.min(units, math.max(4, math.ceil(2 * units / #ids)))
+  say(#ids)
+  for _, lid in ipairs(ids) do
+    local heads = redis.call('ZRANGE', k_lane(lid), 0, most_heads - 1, 'WITHSCORES')
+    say(lid)
+    say(redis.call('ZCARD', k_lane(lid)))
+    say(#heads / 2)
+    say_all(heads)
+  end
+end
+
+local function say_classes(classes, units)
+  local each = math.max(math.ceil(1.5 * units / #classes), math.min(4, math.floor(AGENTS_A_ROLE / #classes)))
+  say(#classes)
   for _, cid in ipairs(classes) do
-    local agents = {}
-    for i, id in ipairs(redis.call('ZRANGE', k_free(cid), 0, each - 1)) do
-      local facts = redis.call('HMGET', k_agent(id), 'used', 'beat_ms', 'interval_ms', 'ttl_ms', 'freed_us', 'type')
-      facts[7] = id
-      agents[i] = facts
+    local ids = redis.call('ZRANGE', k_free(cid), 0, each - 1)
+    say(cid)
+    say(redis.call('ZCARD', k_free(cid)))
+    say(#ids)
+    for _, id in ipairs(ids) do
+      say(id)
+      say_all(redis.call('HMGET', k_agent(id), 'used', 'freed_us', 'beat_ms', 'ttl_ms', 'interval_ms', 'type'))
     end
-    out[#out + 1] = { cid, redis.call('ZCARD', k_free(cid)), agents }
   end
-  return out
 end
 
-local busy, more, roles, left = {}, 0, {}, most
+local busy, left = {}, most
 for _, role in ipairs(redis.call('SMEMBERS', K.roles)) do
   busy[#busy + 1] = look_at(role)
 end
 -- Roles share no agents, so each gets its part of the units to plan for; what a small one leaves goes to the next.
 table.sort(busy, function(a, b) return a.units < b.units end)
+reply[4] = #busy
 for n, r in ipairs(busy) do
   local units = math.max(1, math.min(r.units, math.ceil(left / (#busy - n + 1))))
   left = left - units
-  roles[n] = { r.role, lanes_of(r.role, units), classes_of(r.classes, units), units }
-  if r.lanes > (page + 1) * LANES_A_PAGE then more = 1 end
+  say(r.role)
+  say(units)
+  say_lanes(r.role, units)
+  say_classes(r.classes, units)
+  if r.lanes > (page + 1) * LANES_A_PAGE then reply[3] = 1 end
 end
-return { str(now_ms), redis.call('HGET', KEYS[1], 'hb_mark_ms'), more, roles }
+return reply

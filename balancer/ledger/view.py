@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any, NamedTuple
 
 from balancer.core.health import health
 from balancer.core.lanes import AgentClass, Lane, read_class, read_lane
@@ -12,6 +14,8 @@ from balancer.ledger.pool import Pool
 from balancer.ledger.script import Script
 
 SCRIPT = Script("view")
+#: Words the script says about an agent.
+FACTS = 7
 
 
 class Viewer:
@@ -26,57 +30,79 @@ class Viewer:
 
     def view(self, page: int = 0, units: int = MOST) -> View:
         """A bounded picture: page 0 holds the lanes whose heads come first."""
-        now_ms, mark_ms, more, roles = self._pool.run(SCRIPT, [page, units])
-        self._learn(roles)
-        mark = min(int(now_ms), int(mark_ms))
-        views = []
-        for role, lanes, classes, share in roles:
-            views.append(
-                RoleView(
-                    role,
-                    [self._lane(*lane) for lane in lanes if lane[0] in self._lanes],
-                    [self._class(mark, *cls) for cls in classes if cls[0] in self._classes],
-                    share,
-                )
-            )
-        return View(int(now_ms), bool(more), views)
+        words = iter(self._pool.run(SCRIPT, [page, units]))
+        now_ms, mark_ms, more, roles = int(next(words)), int(next(words)), next(words), next(words)
+        found = [_Role.read(words) for _ in range(roles)]
+        self._learn(found)
+        mark_ms = min(now_ms, mark_ms)
+        return View(now_ms, bool(more), [self._role_view(role, mark_ms) for role in found])
 
-    def _learn(self, roles: list[Any]) -> None:
+    def _learn(self, roles: list[_Role]) -> None:
         """Fetch the definitions not met before. One that is gone by now is left out of this view."""
         keys, client = self._pool.keys, self._pool.client
-        lanes = [lane[0] for role in roles for lane in role[1] if lane[0] not in self._lanes]
-        classes = [cls[0] for role in roles for cls in role[2] if cls[0] not in self._classes]
+        lanes = [id_ for role in roles for id_, _, _ in role.lanes if id_ not in self._lanes]
+        classes = [id_ for role in roles for id_, _, _ in role.classes if id_ not in self._classes]
         if lanes:
             texts = client.hmget(keys.lanedef, lanes)
-            self._lanes |= {
-                lid: read_lane(text) for lid, text in zip(lanes, texts, strict=True) if text
-            }
+            pairs = zip(lanes, texts, strict=True)
+            self._lanes |= {id_: read_lane(text) for id_, text in pairs if text}
         if classes:
             texts = client.hmget(keys.classdef, classes)
-            self._classes |= {
-                cid: read_class(text) for cid, text in zip(classes, texts, strict=True) if text
-            }
+            pairs = zip(classes, texts, strict=True)
+            self._classes |= {id_: read_class(text) for id_, text in pairs if text}
 
-    def _lane(self, lane_id: str, size: int, heads: list[str]) -> LaneView:
-        pairs = zip(heads[::2], heads[1::2], strict=True)
-        return LaneView(
-            self._lanes[lane_id], size, [Head(float(order), task) for task, order in pairs]
-        )
-
-    def _class(self, mark_ms: int, class_id: str, size: int, agents: list[list[str]]) -> FreeClass:
-        cls = self._classes[class_id]
-        return FreeClass(
-            cls,
-            size,
+    def _role_view(self, role: _Role, mark_ms: int) -> RoleView:
+        return RoleView(
+            role.name,
             [
-                FreeAgent(
-                    id_,
-                    type_,
-                    cls.max_concurrent,
-                    int(used),
-                    health(mark_ms - int(beat), int(interval), int(ttl)),
-                    int(freed),
-                )
-                for used, beat, interval, ttl, freed, type_, id_ in agents
+                LaneView(self._lanes[id_], size, heads)
+                for id_, size, heads in role.lanes
+                if id_ in self._lanes
             ],
+            [
+                FreeClass(self._classes[id_], size, _agents(self._classes[id_], mark_ms, facts))
+                for id_, size, facts in role.classes
+                if id_ in self._classes
+            ],
+            role.units,
         )
+
+
+class _Role(NamedTuple):
+    """One role as the script says it: lanes with their heads, classes with their agents' facts."""
+
+    name: str
+    units: int
+    lanes: list[tuple[str, int, list[Head]]]
+    classes: list[tuple[str, int, list[list[str]]]]
+
+    @classmethod
+    def read(cls, words: Iterator[Any]) -> _Role:
+        name, units = next(words), next(words)
+        lanes = []
+        for _ in range(next(words)):
+            id_, size, heads = next(words), next(words), next(words)
+            lanes.append((id_, size, [_head(next(words), next(words)) for _ in range(heads)]))
+        classes = []
+        for _ in range(next(words)):
+            id_, size, agents = next(words), next(words), next(words)
+            classes.append((id_, size, [list(islice(words, FACTS)) for _ in range(agents)]))
+        return cls(name, units, lanes, classes)
+
+
+def _head(task: str, order: str) -> Head:
+    return Head(float(order), task)
+
+
+def _agents(cls: AgentClass, mark_ms: int, facts: list[list[str]]) -> list[FreeAgent]:
+    return [
+        FreeAgent(
+            id_,
+            type_,
+            cls.max_concurrent,
+            int(used),
+            health(mark_ms - int(beat_ms), int(interval_ms), int(ttl_ms)),
+            int(freed_us),
+        )
+        for id_, used, freed_us, beat_ms, ttl_ms, interval_ms, type_ in facts
+    ]

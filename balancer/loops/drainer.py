@@ -60,7 +60,8 @@ class Drainer(Loop):
         super().__init__()
         self._pool, self._waiting, self._tick_s = pool, waiting, tick_s
         self._viewer, self._planner = Viewer(pool), Planner(pool.settings)
-        self._again, self._busy = True, False
+        self._again, self._busy, self._woken = True, False, True
+        self._page = 0
 
     def wait(self, stop: threading.Event) -> None:
         """Take the wake-up token, or the tick. The token is taken before the view is read, so no
@@ -71,7 +72,8 @@ class Drainer(Loop):
                 stop.wait(BUSY_S)
             self._again = self._busy = False
             return
-        self._waiting.blpop([self._pool.keys.wake], timeout=self._tick_s)
+        token = self._waiting.blpop([self._pool.keys.wake], timeout=self._tick_s)
+        self._woken = token is not None
 
     def step(self) -> Drained:
         """One pass under the lock; when another drainer has it, wait for that one and look again."""
@@ -90,24 +92,31 @@ class Drainer(Loop):
         return done
 
     def _drain(self) -> Drained:
+        """Page after page of lanes until nothing fits or the time is over.
+
+        The first page, with the heads of the line, is looked at in every pass. Beyond it a pass goes
+        on where the one before had to stop, so lanes that nobody can serve hide none behind them.
+        """
         assigned = rejected = page = replans = 0
         until = time.monotonic() + LOCK_USE_S
-        while time.monotonic() < until:
+        while True:
             view = self._viewer.view(page)
             proposals = self._planner.plan(view)
-            if not proposals:
-                if not view.more:
+            if proposals:
+                answers = committing.commit(self._pool, proposals)
+                granted = sum(answer.outcome is committing.Outcome.ASSIGNED for answer in answers)
+                assigned += granted
+                rejected += len(answers) - granted
+                replans += not granted
+                if granted == len(answers) and leaves_nothing(view, proposals):
                     return Drained(assigned, rejected)
-                page += 1
-                continue
-            answers = committing.commit(self._pool, proposals)
-            granted = sum(answer.outcome is committing.Outcome.ASSIGNED for answer in answers)
-            assigned += granted
-            rejected += len(answers) - granted
-            if granted == len(answers) and leaves_nothing(view, proposals):
-                return Drained(assigned, rejected)
-            if not granted:
-                replans += 1
                 if replans > REPLANS:
                     return Drained(assigned, rejected)
-        return Drained(assigned, rejected, more=True)
+            elif view.more:
+                page = self._page = max(page + 1, self._page)
+            else:
+                self._page = 0
+                return Drained(assigned, rejected)
+            if (page or assigned) and time.monotonic() >= until:
+                # Only a change is worth going on for at once; the tick comes by anyway.
+                return Drained(assigned, rejected, more=self._woken or assigned > 0)

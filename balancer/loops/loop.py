@@ -52,6 +52,10 @@ class Loop(ABC):
                 self.step()
             except (RedisError, BalancerError) as error:
                 self._failed(error, stop)
+            except Exception as error:
+                # A bug. Dying of it would stop the pool; the log has its place in the code.
+                log.exception("loop_broke", loop=self.name)
+                self._failed(error, stop)
             else:
                 self._succeeded()
 

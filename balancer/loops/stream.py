@@ -84,19 +84,21 @@ def bisected(
     call: Callable[[Sequence[Item]], list[Answer]],
     set_aside: Callable[[Item, str], Item],
 ) -> list[Answer]:
-    """Apply a batch. When the script errs on it, halve it until the one entry is found that it errs
-    on, and set that one aside.
+    """Apply a batch. When that errs, halve the batch until the one entry is found that it errs on,
+    and set that one aside.
 
-    Only for errors of the script: when Redis is away, full, read-only or loading, the error goes
+    Only for errors of an entry's making: when Redis is away, full, read-only or loading, the error goes
     to the loop.
     """
     if not batch:
         return []
     try:
         return call(batch)
-    except (ResponseError, BadArgument) as error:
+    except (ResponseError, BadArgument, ValueError, TypeError) as error:
         # Subclasses of ResponseError are states of the server or of the connection.
-        if type(error) not in (ResponseError, BadArgument) or str(error).startswith(_SERVER_STATES):
+        if isinstance(error, ResponseError) and (
+            type(error) is not ResponseError or str(error).startswith(_SERVER_STATES)
+        ):
             raise
         if len(batch) > 1:
             half = len(batch) // 2

@@ -78,7 +78,12 @@ class Rig:
         return [read_completion(fields) for _, fields in rows]
 
     def starts(self) -> list[Heartbeat]:
-        return [beat for beat in self.beats() if beat.start]
+        """The first heartbeat of each boot; it goes on to say `start` until the boot is confirmed."""
+        first: dict[str, Heartbeat] = {}
+        for beat in self.beats():
+            if beat.start:
+                first.setdefault(beat.boot, beat)
+        return list(first.values())
 
     def modes(self) -> list[Mode]:
         return [beat.mode for beat in self.beats()]

@@ -124,7 +124,7 @@ def test_no_heartbeat_hides_from_an_agent_that_it_slept_past_its_ttl(rig: Rig) -
     )  # fmt: skip
     heart = Heart(
         declaration, rig.keys, rig.client, leases, inbox,
-        lifetime_s=60.0, fence=lambda now_s: bool(leases.fence(now_s)), on_live=lambda: None, log=log,
+        lifetime_s=60.0, fence=lambda now_s: bool(leases.fence(now_s)), on_live=lambda: None, log=log, pool="p",
     )  # fmt: skip
     heart.step()
     rig.grant(heart.boot)

@@ -9,22 +9,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import structlog
-from typer.testing import CliRunner
 
 from balancer.embedded import EmbeddedRedis
 from balancer.protocol import Mode, TextRedis, connect, new_nonce
 from tests.flow.agent_rig import Rig, frozen, process
 from tests.support.wait import wait_until
 from worker import Agent
-from worker.cli import app
 
 PROGRAM = """
 import sys, threading
 from worker import Agent
-from worker.cli import configure_logging
-
-configure_logging()
 url, ttl_s = sys.argv[1:]
 agent = Agent("builder-1", role="developer", redis_url=url, pool="p", interval_s=0.1, ttl_s=float(ttl_s))
 opened = threading.Event()
@@ -38,13 +32,6 @@ agent.run()
 @pytest.fixture
 def rig(redis_server: EmbeddedRedis, redis_client: TextRedis) -> Rig:
     return Rig(redis_server.url, redis_client)
-
-
-@pytest.fixture
-def _logging() -> Iterator[None]:
-    """The command configures logging for its process, which here is ours."""
-    yield
-    structlog.reset_defaults()
 
 
 def boot(rig: Rig) -> str:
@@ -69,15 +56,19 @@ def test_sigterm_finishes_what_is_held_and_says_stopped(rig: Rig) -> None:
     assert {done.task for done in rig.completions()} == {"t1", "t2"}
     assert rig.modes()[-1] is Mode.STOPPED
     events = [json.loads(line)["event"] for line in output.splitlines()]
-    assert events[0] == "agent_started"
+    assert events[:2] == ["pool_missing", "agent_started"]
     assert events[-1] == "agent_stopped"
 
 
-def test_a_second_signal_ends_it_at_once(rig: Rig) -> None:
+def test_a_later_signal_ends_it_at_once(rig: Rig) -> None:
     with process(PROGRAM, rig.url, "60") as running:
         until_held(rig, rig.grant(boot(rig)))
         running.send_signal(signal.SIGINT)
         wait_until(lambda: rig.modes()[-1] is Mode.STOPPING, "it says that it stops")
+        running.send_signal(signal.SIGTERM)  # the same wish again: `timeout`, a process group
+        began = redis_ms(rig)
+        wait_until(lambda: redis_ms(rig) - began > 1_100, "a later signal means more")
+        assert running.poll() is None
         running.send_signal(signal.SIGTERM)
         assert running.wait(10) == 128 + signal.SIGTERM
     assert rig.completions() == []
@@ -155,30 +146,6 @@ def test_run_belongs_in_the_main_thread() -> None:
     thread.start()
     thread.join(10)
     assert "main thread" in str(caught[0])
-
-
-@pytest.mark.usefixtures("_logging")
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["run", "agents_of_ours"], "not MODULE:ATTRIBUTE"),
-        (["run", "no_such_module:agent"], "there is no module"),
-        (["run", "agents_of_ours:nothing"], "not a worker.Agent"),
-        (["run", "agents_of_ours:agent", "--id", "two words"], "agent"),
-        (["run", "agents_of_ours:agent", "--redis-url", "http://x"], "scheme"),
-        (["run", "agents_of_ours:agent", "--pool", "a:b"], "pool"),
-        (["run", "agents_of_ours:agent", "--max-concurrent", "0"], "max-concurrent"),
-    ],
-)
-def test_what_cannot_be_run_is_a_usage_error(
-    arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    text = "from worker import Agent\nagent = Agent('a', role='developer')\n"
-    (tmp_path / "agents_of_ours.py").write_text(text, encoding="utf-8")
-    monkeypatch.chdir(tmp_path)
-    outcome = CliRunner().invoke(app, arguments)
-    assert outcome.exit_code == 2, outcome.output
-    assert message in outcome.stderr
 
 
 def test_the_command_runs_the_agent_that_is_named(rig: Rig, tmp_path: Path) -> None:

@@ -36,7 +36,8 @@ def test_heartbeats_are_complete_and_count_up(rig: Rig) -> None:
         gate.opened.set()
     beats = rig.beats()
     assert [beat.seq for beat in beats] == list(range(1, len(beats) + 1))
-    assert [beat.start for beat in beats] == [True] + [False] * (len(beats) - 1)
+    assert beats[0].start
+    assert not beats[-1].start
     assert {beat.boot for beat in beats} == {agent.boot}
     assert held.held == (nonce,)
     assert (held.agent, held.role, held.type) == (AGENT, "developer", "build-agent")
@@ -151,12 +152,15 @@ def test_a_try_that_fails_says_why_and_the_agent_goes_on(
 def test_a_result_that_cannot_be_kept_still_completes(rig: Rig, result: Any, marker: str) -> None:
     agent = rig.agent()
     agent.task()(lambda task: result)
-    with agent:
+    with capture_logs() as logs, agent:
         rig.until_started()
         rig.grant(agent.boot)
         [done] = rig.until_completed()
     assert done.status is Status.COMPLETED
     assert marker in done.result
+    [dropped] = [entry for entry in logs if entry["event"] == "result_dropped"]
+    assert (dropped["log_level"], dropped["task_id"]) == ("warning", "t1")
+    assert dropped["dropped"] in marker
 
 
 def test_unreadable_entries_fail_or_are_set_aside_and_stop_nothing(rig: Rig) -> None:
@@ -171,64 +175,3 @@ def test_unreadable_entries_fail_or_are_set_aside_and_stop_nothing(rig: Rig) -> 
         done = {one.task: one for one in rig.until_completed(2)}
     assert done["good"].status is Status.COMPLETED
     assert done["bad"].error.startswith("the inbox entry cannot be read: cost")
-
-
-def test_a_run_timeout_is_reported_and_a_deaf_thread_keeps_its_unit(rig: Rig) -> None:
-    gate = Gate(deaf=True)
-    agent = rig.agent(max_concurrent=1)
-    agent.task()(gate)
-    with agent:
-        rig.until_started()
-        rig.grant(agent.boot, "t1", timeout_ms=50)
-        rig.grant(agent.boot, "t2")
-        [failed] = rig.until_completed()
-        assert (failed.status, failed.error) == (Status.FAILED, "run timeout")
-        assert gate.began[0].cancelled.is_set()
-        rig.until_beats(2)
-        assert len(gate.began) == 1
-        gate.opened.set()
-        done = rig.until_completed(2)
-    assert [(one.task, one.status) for one in done] == [
-        ("t1", Status.FAILED), ("t2", Status.COMPLETED),
-    ]  # fmt: skip
-
-
-def test_a_run_timeout_cancels_a_coroutine(rig: Rig) -> None:
-    ended = threading.Event()
-    agent = rig.agent()
-
-    @agent.task()
-    async def wait(task: TaskContext) -> None:
-        try:
-            await asyncio.Event().wait()
-        finally:
-            ended.set()
-
-    with agent:
-        rig.until_started()
-        rig.grant(agent.boot, timeout_ms=50)
-        [failed] = rig.until_completed()
-        assert ended.wait(10)
-    assert failed.error == "run timeout"
-
-
-def test_logs_name_tasks_and_never_show_what_is_in_them(rig: Rig) -> None:
-    agent = rig.agent()
-
-    @agent.task()
-    def fail(task: TaskContext) -> None:
-        task.log.info("step_done")
-        raise ValueError
-
-    with capture_logs() as logs, agent:
-        rig.until_started()
-        rig.grant(agent.boot, body='{"payload": "SECRET", "description": "SECRET"}')
-        rig.until_completed()
-    events = [entry["event"] for entry in logs]
-    assert events == [
-        "agent_started", "task_started", "step_done", "task_failed", "agent_stopped",
-    ]  # fmt: skip
-    assert logs[3]["task_id"] == "t1"
-    assert logs[3]["agent_id"] == AGENT
-    assert isinstance(logs[3]["exc_info"], ValueError)
-    assert "SECRET" not in repr(logs)

@@ -631,7 +631,8 @@ def test_a_restart_that_fails_leaves_its_agent_as_it_was(virtual_pool: Pool) -> 
 
 @pytest.mark.damaged
 def test_more_than_fifty_thousand_agents_are_refused(virtual_pool: Pool) -> None:
-    virtual_pool.client.zadd(virtual_pool.keys.gone, {f"g{n}": n for n in range(49_998)})
+    alive = {f"g{n}": n for n in range(49_998)}
+    virtual_pool.client.zadd(virtual_pool.keys.alive, alive)
 
     with changes(virtual_pool) as seen:
         outcomes = apply(
@@ -643,6 +644,19 @@ def test_more_than_fifty_thousand_agents_are_refused(virtual_pool: Pool) -> None
     ((_, content),) = entries(virtual_pool, virtual_pool.keys.rejected)
     assert content["reason"] == "too_many_agents"
     assert seen.state["pool heartbeats_too_many_agents"] == "1"
+
+
+@pytest.mark.damaged
+def test_a_full_pool_forgets_who_has_been_gone_longest(virtual_pool: Pool) -> None:
+    beat(virtual_pool, "old")
+    beat(virtual_pool, "old", mode="stopped")
+    client, keys = virtual_pool.client, virtual_pool.keys
+    client.zadd(keys.gone, {"old": 1} | {f"g{n}": 2 for n in range(49_999)})
+
+    assert beat(virtual_pool, "new") == "joined"
+
+    assert client.zscore(keys.gone, "old") is None
+    assert not client.exists(keys.agent("old"), keys.inbox("old"))
 
 
 def test_more_than_256_roles_are_refused(virtual_pool: Pool) -> None:

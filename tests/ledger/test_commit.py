@@ -72,7 +72,7 @@ def test_commit_assigns_task_to_agent(virtual_pool: Pool, clock: Clock) -> None:
         f"lanes:dev {LANE}": NOW_US + 1 - 60_000_000,
         "leases t1": NOW_US + 6_000_000,
         **fields("agent:a1", used="1", n="1"),
-        f"held:a1 {nonce('L')}": f"t1 1 1 {entry} {at} {boot_of('a1')}",
+        f"held:a1 {nonce('L')}": f"t1 1 1 {entry} {boot_of('a1')}",
         f"inbox:a1 {entry}": content,
         "inbox:a1 groups": {},
         f"free:{class_of(2)} a1": 500 * 2**42 + NOW_MS,

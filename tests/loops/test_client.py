@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -63,7 +64,7 @@ def test_submit_without_an_id_makes_one(producer: Balancer) -> None:
     [
         ({"role": "a:b"}, ["role", "a:b", "not a name"]),
         ({"role": "dev\n"}, ["role", "not a name"]),
-        ({}, ["role", "required"]),
+        ({}, ["missing", "role"]),
         ({"role": "dev", "cost": 0}, ["cost", "0", "greater"]),
         ({"role": "dev", "cost": True}, ["cost", "True", "integer"]),
         ({"role": "dev", "priority": "urgent"}, ["priority", "urgent", "critical"]),
@@ -77,6 +78,11 @@ def test_submit_without_an_id_makes_one(producer: Balancer) -> None:
         ({"role": "dev", "id": "t1", "depends_on": ["t1"]}, ["depends_on", "t1", "itself"]),
         ({"role": "dev", "depends_on": ["t1", "t1"]}, ["depends_on", "twice"]),
         ({"role": "dev", "colour": "red"}, ["colour"]),
+        ({"role": "dev", "description": "a\ud800"}, ["description", "\\ud800", "Unicode"]),
+        ({"role": "dev\ud800"}, ["role", "\\ud800"]),
+        ({"role": "dev", "id": "\ud800"}, ["id", "\\ud800"]),
+        ({"role": "dev", "depends_on": ["\ud800"]}, ["depends_on.0", "\\ud800"]),
+        ({"role": "dev", "payload": {"\ud800": 1}}, ["payload", "Unicode"]),
     ],
 )
 def test_submit_bad_input_names_field_value_and_rule_and_stores_nothing(
@@ -281,3 +287,18 @@ def test_a_call_goes_on_while_redis_restarts_and_takes_effect_once() -> None:
             server.kill()
             with pytest.raises(Unavailable, match="no answer from Redis"):
                 hasty.submit(id="t3", role="dev")
+
+
+@pytest.mark.parametrize("reason", [None, 5, "a\ud800"])
+def test_a_reason_is_a_text(producer: Balancer, pool: Pool, reason: Any) -> None:
+    task = producer.submit(role="dev")
+    with changes(pool) as changed, pytest.raises(InvalidInput, match=r"reason: .*(text|Unicode)"):
+        producer.cancel(task, reason)
+    assert changed.nothing
+
+
+@pytest.mark.parametrize("timeout_s", [float("nan"), "5", None, True])
+def test_a_timeout_is_a_number(producer: Balancer, timeout_s: Any) -> None:
+    task = producer.submit(role="dev")
+    with pytest.raises(InvalidInput, match=r"timeout_s: .* is not a number of seconds"):
+        producer.wait(task, timeout_s)

@@ -54,10 +54,13 @@ def test_run_any_redis_error_lives_on_and_says_so_once(error: Exception) -> None
     assert logs[1]["failed_passes"] == 3
 
 
-def test_run_programming_error_is_not_hidden() -> None:
-    loop = Scripted(None, ZeroDivisionError())
-    with pytest.raises(ZeroDivisionError):
+def test_run_a_bug_is_told_with_its_place_and_ends_nothing() -> None:
+    loop = Scripted(None, ZeroDivisionError(), None)
+    with capture_logs() as logs:
         loop.run(loop.stop)
+    assert loop.passes == []
+    assert [entry["event"] for entry in logs] == ["loop_broke", "loop_failed", "loop_recovered"]
+    assert logs[0]["exc_info"] is True
 
 
 def test_silent_s_grows_while_passes_fail_and_ends_with_the_next_success() -> None:

@@ -10,7 +10,6 @@ from redis.exceptions import OutOfMemoryError, ReadOnlyError, ResponseError
 from balancer.core.errors import BadArgument
 from balancer.loops.stream import RAW, bisected
 
-
 Entry = int | str
 
 

@@ -220,7 +220,9 @@ class Model:
         return "ok"
 
     def timeout(self, grace_ms: int, now_us: int) -> tuple[int, int]:
-        outcomes = []
+        outcomes: list[str] = []
+        if now_us // 1000 < self.grace_until_ms:
+            return 0, 0
         for id_, task in self.tasks.items():
             if task.state == "assigned" and task.due_us + 1000 * grace_ms <= now_us:
                 self._close(task, "revoked")
@@ -302,6 +304,9 @@ class Model:
             self.grace_until_ms = now_ms + max(grace_ms, min(abs(gap), 300_000))
         elif self.grace_until_ms - now_ms > 300_000 + grace_ms:
             self.grace_until_ms = now_ms + grace_ms
+        unheard_ms = now_ms - self.mark_ms
+        if gap_ms < unheard_ms < now_ms:
+            self.grace_until_ms = max(self.grace_until_ms, now_ms + grace_ms)
         self.last_tick_ms = now_ms
 
         def is_due(state: str) -> bool:

@@ -87,7 +87,7 @@ def agents(picture: Picture) -> Stored:
     out: Stored = {}
     for id_, f in under(picture, "agent").items():
         held = {
-            nonce: tuple(record.split(" ")[i] for i in (0, 1, 2, 5))
+            nonce: tuple(record.split(" ")[i] for i in (0, 1, 2, 4))
             for nonce, record in picture.get(f"held:{id_}", {}).items()
         }
         numbers = tuple(int(f[name]) for name in ("used", "n", "max", "seq", "beat_ms", "ttl_ms"))
@@ -108,7 +108,7 @@ def _forgotten(picture: Picture, latest_ms: int, grace_ms: int) -> list[str]:
     """What nobody will ever look at again."""
     out, timers = [], picture.get("agent_timers", {})
     for id_, agent in under(picture, "agent").items():
-        boots = {record.split(" ")[5] for record in picture.get(f"held:{id_}", {}).values()}
+        boots = {record.split(" ")[4] for record in picture.get(f"held:{id_}", {}).values()}
         by_ms = latest_ms
         if agent["state"] == "live" and boots <= {agent["boot"]}:
             lost_ms = int(agent["beat_ms"]) + int(agent["ttl_ms"])

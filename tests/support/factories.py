@@ -261,7 +261,7 @@ def changes(pool: Pool) -> Iterator[Changes]:
     for name in new:
         fields = out.state.pop(name)
         if fields != GONE and name != "events groups":
-            out.events.append(Event.read(fields))
+            out.events += Event.read(fields)
     out.state.pop("events groups", None)
 
 
@@ -401,14 +401,14 @@ def _inbox_violations(
         inbox = {e: f for e, f in own.get(f"inbox:{id_}", {}).items() if e != "groups"}
         pointed = set()
         for key, record in own.get(f"held:{id_}", {}).items():
-            task_id, cost, attempt, entry, granted_us, _ = record.split(" ")
+            task_id, cost, attempt, entry, _ = record.split(" ")
             pointed.add(entry)
             found, task = inbox.get(entry, {}), tasks[task_id]
             said = [found.get(name) for name in ("task", "cost", "attempt", "lease")]
             if said != [task_id, cost, attempt, key]:
                 out.append(f"held:{id_} {key}: its inbox entry says {said}")
-            facts = [task.get(name) for name in ("agent", "nonce", "attempt", "cost", "granted_us")]
-            if facts != [id_, key, attempt, cost, granted_us]:
+            facts = [task.get(name) for name in ("agent", "nonce", "attempt", "cost")]
+            if facts != [id_, key, attempt, cost]:
                 out.append(f"held:{id_} {key}: its task says {facts}")
         if pointed != inbox.keys():
             out.append(f"inbox:{id_} holds other entries than the open leases")

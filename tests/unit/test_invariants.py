@@ -20,7 +20,7 @@ from balancer.core.invariants import (
 )
 from balancer.core.model import TaskState
 
-LEASE = Lease("t1", 2, 1, "5-0", 7, "boot")
+LEASE = Lease("t1", 2, 1, "5-0", "boot")
 RANK = 500.0 * 2**42 + 9
 
 
