@@ -11,8 +11,7 @@ from typing import Any, Self, TypeVar
 
 from balancer.core.errors import Conflict, InvalidInput, NotFound, WaitTimeout
 from balancer.core.model import Agent, LoadMetrics, Task, TaskState
-from balancer.core.names import is_name
-from balancer.inputs import NAME_IN_WORDS, check_cycles, check_ids, made_task, stored
+from balancer.inputs import check_cycles, check_ids, check_seconds, check_text, made_task, stored
 from balancer.ledger import cancel as cancelling
 from balancer.ledger import read
 from balancer.ledger import submit as submitting
@@ -57,9 +56,11 @@ class Balancer:
             self._client = connect(url)
         except ValueError as error:
             raise InvalidInput(f"redis_url: {error}") from None
-        if not is_name(name):
-            raise InvalidInput(f"pool: {name!r} {NAME_IN_WORDS}")
-        self._pool = self._ask(lambda: Pool.open(self._client, name))
+        check_ids([name], "pool")
+        try:
+            self._pool = self._ask(lambda: Pool.open(self._client, name))
+        except UnicodeError as error:  # of the host's name, or of a password
+            raise InvalidInput(f"redis_url: {error}") from None
 
     def submit(self, task: Task | Mapping[str, Any] | None = None, /, **fields: Any) -> str:
         """Submit one task and return its id. Submitting the same task again changes nothing.
@@ -130,9 +131,11 @@ class Balancer:
         """Wait until a task has ended.
 
         Raises:
+            InvalidInput: timeout_s is not a number.
             NotFound: no such task.
             WaitTimeout: it has not ended within timeout_s.
         """
+        check_seconds("timeout_s", timeout_s)
         until, delay_s = time.monotonic() + timeout_s, 0.01
         while not (status := self.status(task_id)).state.is_final:
             if time.monotonic() + delay_s > until:
@@ -147,10 +150,12 @@ class Balancer:
         """Cancel a task that no agent holds yet. Cancelling it again changes nothing.
 
         Raises:
+            InvalidInput: the reason is no text.
             NotFound: no such task.
             Conflict: an agent holds it, or it has ended.
         """
         check_ids([task_id])
+        check_text("reason", reason)
         outcome, state = self._ask(lambda: cancelling.cancel(self._pool, [task_id], reason))[0]
         if outcome is cancelling.Outcome.UNKNOWN:
             raise NotFound(f"task {task_id!r}: there is no such task in pool {self._pool.name!r}")

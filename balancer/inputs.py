@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 import graphlib
+import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from balancer.core.errors import Conflict, InvalidInput, Refused
 from balancer.core.model import Task
@@ -15,6 +17,9 @@ from balancer.ledger.submit import Outcome, Submitted
 
 #: The rule for names, for people.
 NAME_IN_WORDS = "is not a name (letters, digits, '.', '_', '-'; at most 64)"
+NOT_UNICODE = "is not valid Unicode (a lone surrogate)"
+#: Rules that pydantic words for programmers.
+_RULES = {"string_pattern_mismatch": NAME_IN_WORDS, "string_unicode": NOT_UNICODE}
 
 
 def made_task(task: Task | Mapping[str, Any] | None, fields: Mapping[str, Any]) -> Task:
@@ -31,20 +36,48 @@ def made_task(task: Task | Mapping[str, Any] | None, fields: Mapping[str, Any]) 
         raise InvalidInput(broken_rules(error)) from None
 
 
-def broken_rules(error: ValidationError) -> str:
-    """Every broken rule, naming the field, the value and the rule."""
-    return "; ".join(_rule(row) for row in error.errors(include_url=False))
+def broken_rules(error: ValidationError, model: type[BaseModel] = Task) -> str:
+    """Every broken rule of what should have been a `model`, naming the field, the value and the rule."""
+    return "; ".join(_rule(row, model) for row in error.errors(include_url=False))
 
 
-def _rule(row: Any) -> str:
+def _rule(row: Any, model: type[BaseModel]) -> str:
     place = ".".join(str(part) for part in row["loc"])
-    value = (
-        f" {str(row['input'])[:60]!r}"
-        if place and row["type"] not in ("missing", "extra_forbidden")
-        else ""
-    )
-    rule = NAME_IN_WORDS if row["type"] == "string_pattern_mismatch" else row["msg"]
+    if row["type"] == "missing":
+        return f"missing {place}"
+    if row["type"] == "extra_forbidden":
+        what = "field" if model is Task else "setting"
+        near = difflib.get_close_matches(str(row["loc"][-1]), _known(row["loc"][:-1], model), 1)
+        return f"{place}: unknown {what}{f', did you mean {near[0]!r}?' if near else ''}"
+    value = f" {str(row['input'])[:60]!r}" if place else ""
+    rule = _RULES.get(row["type"], row["msg"])
     return f"{place or 'task'}:{value} {rule}"
+
+
+def _known(path: Sequence[str | int], model: type[BaseModel]) -> list[str]:
+    """The fields of the model that stands at a path within a model."""
+    for part in path:
+        field = model.model_fields.get(str(part))
+        inner = (field.annotation, *get_args(field.annotation)) if field else ()
+        model = next((t for t in inner if isinstance(t, type) and issubclass(t, BaseModel)), model)
+    return list(model.model_fields)
+
+
+def check_text(name: str, value: object) -> None:
+    """Raises InvalidInput where a text is none, or cannot be written as UTF-8."""
+    if not isinstance(value, str):
+        raise InvalidInput(f"{name}: {value!r:.80} is not a text")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        shown = value[error.start : error.start + 60]
+        raise InvalidInput(f"{name}: {shown!r} {NOT_UNICODE}") from None
+
+
+def check_seconds(name: str, value: object) -> None:
+    """Raises InvalidInput where it is no number of seconds; infinity is one."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
+        raise InvalidInput(f"{name}: {value!r:.80} is not a number of seconds")
 
 
 def stored(answer: Submitted) -> Submitted:
@@ -69,11 +102,11 @@ def stored(answer: Submitted) -> Submitted:
     raise Refused(f"{what}: {rules[answer.outcome]}")
 
 
-def check_ids(task_ids: Sequence[str]) -> None:
-    """Raises InvalidInput where one cannot be a task's id."""
-    for task_id in task_ids:
-        if not is_name(task_id):
-            raise InvalidInput(f"task id: {str(task_id)[:80]!r} {NAME_IN_WORDS}")
+def check_ids(names: Sequence[str], what: str = "task id") -> None:
+    """Raises InvalidInput where one cannot be a task's id, or what else it should be."""
+    for name in names:
+        if not is_name(name):
+            raise InvalidInput(f"{what}: {str(name)[:80]!r} {NAME_IN_WORDS}")
 
 
 def check_cycles(tasks: Sequence[Task]) -> None:

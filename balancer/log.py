@@ -10,7 +10,9 @@ from __future__ import annotations
 import logging
 import re
 import sys
+import threading
 from collections.abc import MutableMapping
+from contextlib import suppress
 from typing import Any, TextIO
 
 #: Longest value of a field, in characters, and longest traceback.
@@ -39,6 +41,7 @@ def configure(
     import structlog
 
     stream = to or sys.stderr
+    writer = LineWriter(stream)
     if as_json is None:
         as_json = not stream.isatty()
     last: Any = (
@@ -60,8 +63,26 @@ def configure(
         wrapper_class=structlog.make_filtering_bound_logger(
             logging.DEBUG if verbose else logging.INFO
         ),
-        logger_factory=structlog.WriteLoggerFactory(stream),
+        logger_factory=lambda *_: writer,
     )
+
+
+class LineWriter:
+    """Writes lines to a stream, and swallows what the stream raises: nobody may be there to read, the disk may be
+    full, and neither may end a loop.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream, self._lock = stream, threading.Lock()
+
+    def msg(self, line: str) -> None:
+        """Write one line."""
+        with self._lock, suppress(OSError, ValueError):  # ValueError: closed
+            self._stream.write(line + "\n")
+            self._stream.flush()
+
+    log = debug = info = warn = warning = msg
+    fatal = failure = err = error = critical = exception = msg
 
 
 def cleaned(logger: object, method: str, event: MutableMapping[str, Any]) -> dict[str, Any]:  # noqa: ARG001 - structlog's signature

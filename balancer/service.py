@@ -44,7 +44,7 @@ class ConsumerName(Loop):
     name = "consumer_name"
 
     def __init__(self, pool: Pool) -> None:
-        super().__init__()
+        super().__init__(pool)
         self._pool = pool
         self._token = f"{socket.gethostname()}.{os.getpid()}.{new_nonce()[:8]}"
         self.slot = self._take()

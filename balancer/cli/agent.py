@@ -42,6 +42,8 @@ def ls(
         output.table(
             COLUMNS, map(_row, found[:limit]), numbers=("used", "of", "health", "heartbeat")
         )
+        if not found:
+            output.note("no agents")
     if len(found) > limit:
         output.note(f"the first {limit}; --limit shows more, --role narrows it")
 
@@ -93,7 +95,7 @@ def _agent(pool: Pool, agent_id: str) -> tuple[Agent | None, list[str]]:
     from balancer.ledger.read import agents_by_id
 
     leases = [Lease.read(record) for record in pool.client.hvals(pool.keys.held(agent_id))]
-    leases.sort(key=lambda lease: lease.granted_us)
+    leases.sort(key=lambda lease: [int(part) for part in lease.entry.split("-")])
     return agents_by_id(pool, [agent_id])[0], [lease.task for lease in leases]
 
 

@@ -13,7 +13,9 @@ import typer
 
 from balancer import log
 from balancer.cli import options, output
+from balancer.cli.guide import say_how_to_go_on
 from balancer.cli.serve import SettingsFile, Strategy, read_settings, stop_on_sigterm
+from balancer.cli.watch import watched
 from balancer.core.errors import BalancerError, InvalidInput
 
 if TYPE_CHECKING:
@@ -35,6 +37,12 @@ class DirectoryTaken(BalancerError):
 
     code = "directory_taken"
     hint = "stop the other one, or give each its own --dir"
+
+
+class PortTaken(InvalidInput):
+    """Somebody else listens on the port."""
+
+    hint = "give another one, or leave --port out: Redis then takes a free one"
 
 
 def dev(
@@ -74,13 +82,16 @@ def dev(
     log.configure(as_json=as_json or None, verbose=verbose)
     from balancer.service import Service
 
-    with own_redis(port, directory) as (redis, url):
+    with own_redis(port, directory) as (redis, url), watched(redis):
         service = Service(url, pool, chosen)
-        if as_json:
-            output.write_json({"redis_url": url, "pool": pool, "fake": redis.is_fake})
-        else:
-            _say_how_to_go_on(redis, url, pool, directory, service.pool.settings.strategy)
-        output.flush()
+        try:
+            if as_json:
+                output.write_json({"redis_url": url, "pool": pool, "fake": redis.is_fake})
+            else:
+                say_how_to_go_on(redis, url, pool, directory, service.pool.settings.strategy)
+            output.flush()
+        except OSError:  # nobody reads it, and nobody has asked to stop
+            output.abandon()
         service.run()
 
 
@@ -103,7 +114,9 @@ def own_redis(port: int | None, directory: str | None) -> Iterator[tuple[OwnRedi
         chosen = port or DEFAULT_PORT
         try:
             redis, url = EmbeddedRedis(config=config | {"port": str(chosen)}), _local(chosen)
-        except ServerFailed:
+        except ServerFailed as error:
+            if port is not None and "in use" in str(error):
+                raise PortTaken(f"--port: port {port} is in use") from None
             if port is not None:
                 raise
             redis = EmbeddedRedis(tcp=True, config=config)
@@ -123,6 +136,7 @@ def _kept(directory: str | None) -> Iterator[Path | None]:
         yield None
         return
     path = Path(directory).absolute()
+    _quoted(path)  # or refused before it is made
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = os.open(path / "balancer-dev.lock", os.O_CREAT | os.O_RDWR, 0o600)
@@ -145,35 +159,3 @@ def _quoted(path: Path) -> str:
         raise InvalidInput(f"--dir: {text!r} holds characters that redis.conf cannot")
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'
-
-
-def _say_how_to_go_on(
-    redis: OwnRedis, url: str, pool: str, directory: str | None, strategy: str
-) -> None:
-    from balancer.embedded import EmbeddedRedis
-
-    version = f"Redis {redis.version}" if isinstance(redis, EmbeddedRedis) else "fakeredis"
-    data = f"kept in {directory}" if directory else "gone when this stops"
-    output.facts(
-        (("redis", f"{url}  ({version}; data {data})"), ("pool", pool), ("strategy", strategy))
-    )
-    said = {
-        "BALANCER_REDIS_URL": (url, options.DEFAULT_URL),
-        "BALANCER_POOL": (pool, options.DEFAULT_POOL),
-    }
-    exports = [
-        f"  export {name}={value}" for name, (value, usual) in said.items() if value != usual
-    ]
-    if exports:
-        output.write("\nIn every other terminal first:")
-        output.write("\n".join(exports))
-    output.write(
-        """
-Next, in other terminals:
-  submit a task    balancer submit --role developer --category feature \\
-                     --payload '{"page": "home"}'
-  run an agent     python examples/agent.py    (its ten lines: see the README)
-  have a look      balancer status
-
-Ctrl-C stops everything."""
-    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from balancer.cli.output import json_text, note
-from balancer.core.errors import BalancerError
+from balancer.core.errors import BalancerError, WaitTimeout
 from balancer.log import printable, without_secrets
 
 OK, FAILURE, USAGE, NOT_FOUND, NO_REDIS, CONFLICT, UNMET, TIMEOUT, INTERRUPTED = *range(8), 130
@@ -25,20 +25,30 @@ EXIT_CODES = {
 LONGEST = 2_000
 
 
+class StillRunning(WaitTimeout):
+    """The task that was submitted had not ended in time; programs need its id to go on."""
+
+    def __init__(self, task_id: str, message: str) -> None:
+        super().__init__(message)
+        self.task_id = task_id
+        self.hint = f"balancer task show {task_id}"
+
+
 def failed(error: BalancerError, as_json: bool) -> int:
     """Tell of an error; the exit code."""
-    tell(error.code, str(error), error.hint, error.retryable, as_json=as_json)
+    more = {"task_id": error.task_id} if isinstance(error, StillRunning) else {}
+    tell(error.code, str(error), error.hint, error.retryable, as_json=as_json, **more)
     return EXIT_CODES.get(error.code, FAILURE)
 
 
 def tell(
-    code: str, message: str, hint: str = "", retryable: bool = False, *, as_json: bool
+    code: str, message: str, hint: str = "", retryable: bool = False, *, as_json: bool, **more: str
 ) -> None:
-    """An error on stderr, as text or as JSON."""
+    """An error on stderr, as text or as JSON; `more` is for JSON only."""
     lines = without_secrets(message)[:LONGEST].splitlines() or [""]
     message = "\n".join(printable(line) for line in lines)
     if as_json:
-        body = {"code": code, "message": message, "hint": hint, "retryable": retryable}
+        body = {"code": code, "message": message, "hint": hint, "retryable": retryable} | more
         note(json_text({"error": body}, sys.stderr))
         return
     note(f"error: {message}")

@@ -88,7 +88,10 @@ def opened(redis_url: str, pool: str, deadline_s: float = READ_DEADLINE_S) -> It
     with pointing_at(redis_url):
         try:
             balancer = Balancer(redis_url, pool, deadline_s=deadline_s)
-        except TypeError as error:  # an option in the address that the Redis client does not know
+        except (
+            TypeError,
+            UnicodeError,
+        ) as error:  # an option that the client does not know; a host that is none
             raise bad_url(redis_url, error) from None
         with balancer:
             yield balancer

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import os
 import sys
@@ -25,26 +27,59 @@ _STYLES = {
 }
 
 
+class _Closed(io.TextIOBase):
+    """Stands for a stdout that was closed before we began: writing fails, as it should."""
+
+    encoding = "utf-8"
+
+    def write(self, _text: str) -> int:
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+
+
+def prepare() -> None:
+    """Make the standard streams fit for use: closed ones are stood in for, what a terminal cannot show is escaped."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:  # or a socket of ours would take its place
+            os.open(os.devnull, os.O_RDWR)
+    if sys.stdout is None:
+        sys.stdout = _Closed()
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - for the life of the process
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def write(text: str) -> None:
     """A line of data."""
     sys.stdout.write(text + "\n")
 
 
 def note(text: str) -> None:
-    """A line for whoever sits there."""
-    sys.stderr.write(text + "\n")
+    """A line for whoever sits there; nobody may."""
+    with suppress(OSError, ValueError):
+        sys.stderr.write(text + "\n")
 
 
 def flush() -> None:
     """Let go of what is buffered."""
+    try:
+        sys.stderr.flush()
+    except (OSError, ValueError):
+        abandon(sys.stderr)
     sys.stdout.flush()
-    sys.stderr.flush()
 
 
-def abandon() -> None:
-    """Nobody reads any more: what is buffered goes nowhere, also when the interpreter flushes at its end."""
+def abandon(stream: TextIO | None = None) -> None:
+    """Nobody reads any more: what is buffered goes nowhere, also when the interpreter flushes at its end.
+
+    Args:
+        stream: default: stdout.
+    """
     with suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), (stream or sys.stdout).fileno())
 
 
 def write_json(value: Any) -> None:

@@ -34,6 +34,8 @@ def ls(
         output.write_json([queue.model_dump(mode="json") for queue in found[:limit]])
     else:
         show_queues(found[:limit])
+        if not found:
+            output.note("no roles")
     if len(found) > limit:
         output.note(f"the first {limit} of {len(found)} roles; --limit shows more")
 

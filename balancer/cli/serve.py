@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from balancer import log
-from balancer.cli import options
+from balancer.cli import INTERRUPTED, options
 from balancer.cli.strict import parse, read_text
 from balancer.core.errors import InvalidInput
 
@@ -47,14 +50,33 @@ def serve(
     Logs go to stderr, as JSON unless it is a terminal.
     """
     options.check_name("--pool", pool)
-    stop_on_sigterm()
     chosen = read_settings(settings, strategy)
     log.configure(as_json=as_json or None, verbose=verbose)
-    _tell_if_away(redis_url)
-    from balancer.service import Service
+    with ending_at_once(), options.pointing_at(redis_url):
+        _tell_if_away(redis_url)
+        from balancer.service import Service
 
-    with options.pointing_at(redis_url):
         Service(redis_url, pool, chosen).run()
+
+
+@contextmanager
+def ending_at_once() -> Iterator[None]:
+    """Until the service takes the signals over, they end the process: there is nothing to clean up, and an exception
+    may get lost in what it interrupts.
+    """
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        os._exit(INTERRUPTED if number == signal.SIGINT else 0)
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:
+            signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def stop_on_sigterm() -> None:
@@ -85,9 +107,8 @@ def read_settings(path: str | None, strategy: str | None) -> PoolSettings | None
     try:
         return PoolSettings.model_validate(fields)
     except ValidationError as error:
-        raise InvalidInput(
-            f"{path}: {broken_rules(error)}" if path else broken_rules(error)
-        ) from None
+        rules = broken_rules(error, PoolSettings)
+        raise InvalidInput(f"{path}: {rules}" if path else rules) from None
 
 
 def _fields(path: str) -> dict[str, Any]:

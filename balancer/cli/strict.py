@@ -58,10 +58,14 @@ def read_text(path: str, option: str) -> str:
     place = "stdin" if path == "-" else path
     try:
         if path == "-":
+            if sys.stdin is None:
+                raise InvalidInput(f"{option}: cannot read {place!r}: it is closed")
             data = sys.stdin.buffer.read(MAX_BYTES + 1)
         else:
             with Path(path).open("rb") as file:
                 data = file.read(MAX_BYTES + 1)
+    except InvalidInput:
+        raise
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         why = getattr(error, "strerror", None) or error
         raise InvalidInput(f"{option}: cannot read {place!r}: {why}") from None

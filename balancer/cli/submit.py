@@ -9,7 +9,7 @@ import typer
 
 from balancer.cli import errors, options, output
 from balancer.cli.strict import parse, read_text
-from balancer.core.errors import InvalidInput
+from balancer.core.errors import InvalidInput, WaitTimeout
 
 if TYPE_CHECKING:
     from balancer.client import Balancer
@@ -112,7 +112,7 @@ def submit(
 
 
 def _one(task: Task, wait: float | None, redis_url: str, pool: str, as_json: bool) -> None:
-    from balancer.cli.task import show_status
+    from balancer.cli.shown import show_status
 
     with options.opened(redis_url, pool, options.WRITE_DEADLINE_S) as balancer:
         task_id = balancer.submit(task)
@@ -124,8 +124,12 @@ def _one(task: Task, wait: float | None, redis_url: str, pool: str, as_json: boo
             return
         if not as_json:
             output.note(f"submitted {task_id}, waiting")
-        status = balancer.wait(task_id, wait)
-    show_status(status, as_json)
+        try:
+            status = balancer.wait(task_id, wait)
+        except WaitTimeout as error:
+            raise errors.StillRunning(task_id, str(error)) from None
+        max_losses = balancer.pool.settings.max_losses
+    show_status(status, as_json, max_losses)
     if status.state.value != "completed":
         raise typer.Exit(errors.FAILURE)
 
@@ -176,9 +180,8 @@ def _many(balancer: Balancer, tasks: list[Task], as_json: bool) -> None:
             count[answer.outcome.value] += 1
             _tell(answer, as_json)
     if not as_json:
-        output.note(
-            ", ".join(f"{number} {outcome}" for outcome, number in count.items()) or "no tasks"
-        )
+        said = ", ".join(f"{number} {outcome}" for outcome, number in count.items())
+        output.note(said or "no tasks")
     if count["conflict"]:
         raise typer.Exit(errors.CONFLICT)
     if count.keys() - {"accepted", "blocked", "duplicate", "dead_parent"}:

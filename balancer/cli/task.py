@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from balancer.cli import options, output
+from balancer.cli.shown import show_status
 from balancer.core.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 app = options.group("task", "List, show and cancel tasks.")
 
 TaskId = Annotated[str, typer.Argument(metavar="ID", help="The task.", show_default=False)]
-COLUMNS = ("id", "state", "age", "role", "category", "priority", "agent", "try", "reason")
+COLUMNS = ("id", "state", "age", "role", "category", "agent", "try", "reason")
 
 
 @options.verb(app, "ls")
@@ -51,6 +52,8 @@ def ls(
         output.write_json([_listed_json(task) for task in tasks])
     else:
         output.table(COLUMNS, (_row(task, now) for task in tasks), numbers=("try", "age"))
+        if not tasks:
+            output.note("no tasks")
     if has_more:
         output.note(f"the first {len(tasks)}; --limit shows more, --state and --role narrow it")
 
@@ -64,15 +67,19 @@ def show(
 ) -> None:
     """Show all that the pool knows of a task.
 
-    Where it is, why it went there, and what came out.
+    Where it is, what it waits for, why it went where it went, and what came out.
 
     Example:
       balancer task show gw5xk2v7q3ma4
     """
+    from balancer.cli.waits import what_it_waits_for
+
     options.check_name("task id", task_id)
     with options.opened(redis_url, pool) as balancer:
         status = balancer.status(task_id)
-    show_status(status, as_json)
+        waits = options.asked(balancer, lambda pool: what_it_waits_for(pool, status))
+        max_losses = balancer.pool.settings.max_losses
+    show_status(status, as_json, max_losses, waits)
 
 
 @options.verb(app, "cancel")
@@ -97,32 +104,6 @@ def cancel(
         output.write_json({"id": task_id, "state": "cancelled"})
     else:
         output.note(f"cancelled {task_id}")
-
-
-def show_status(status: TaskStatus, as_json: bool) -> None:
-    """All facts of one task."""
-    if as_json:
-        output.write_json(status.model_dump(mode="json"))
-        return
-    times = {
-        "waited": _span(status.ready_at, status.granted_at),
-        "took": _span(status.granted_at, status.ended_at),
-    }
-    output.facts(
-        (name, value)
-        for name, value in {
-            **status.model_dump(include={"id", "state", "role", "category", "priority", "cost"}),
-            "agent": status.agent,
-            "attempt": status.attempt or None,
-            "failures": f"{status.failures} of {status.max_failures}" if status.failures else None,
-            "losses": status.losses or None,
-            "reason": status.reason,
-            **times,
-            "why": _why(status),
-            **{name: _text(value) for name, value in (status.body | status.result).items()},
-        }.items()
-        if value not in (None, "")
-    )
 
 
 def _listed(
@@ -165,7 +146,6 @@ def _row(task: TaskStatus, now: float) -> tuple[object, ...]:
         age,
         task.role,
         task.category,
-        task.priority,
         task.agent,
         task.attempt or None,
         task.reason,
@@ -175,18 +155,3 @@ def _row(task: TaskStatus, now: float) -> tuple[object, ...]:
 def _listed_json(task: TaskStatus) -> dict[str, Any]:
     """Without what makes it large; `task show` has it."""
     return task.model_dump(mode="json", exclude={"body", "result", "assignment"})
-
-
-def _span(start: float | None, end: float | None) -> str | None:
-    return None if start is None or end is None else output.seconds(max(0.0, end - start))
-
-
-def _why(status: TaskStatus) -> str | None:
-    if status.assignment is None:
-        return None
-    parts = ", ".join(f"{name} {value:g}" for name, value in status.assignment.scores.items())
-    return f"{status.assignment.reason}: {parts}" if parts else status.assignment.reason
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else output.json_text(value)

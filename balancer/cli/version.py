@@ -26,6 +26,11 @@ def version(as_json: options.Json = False) -> None:
         output.facts(versions.items())
 
 
+def show_version() -> None:
+    """What `balancer --version` prints."""
+    output.write(f"balancer {_version('workload-balancer')}")
+
+
 def _version(package: str) -> str:
     try:
         return version_of(package)

@@ -104,6 +104,15 @@ class Pool:
             )
         return cls(client, name, genesis, PoolSettings.model_validate_json(stored), clock)
 
+    def verify(self) -> None:
+        """Check that this Redis still holds the pool that was opened. Reads only.
+
+        Raises:
+            SafeStop: it does not.
+        """
+        if self.client.hget(self.keys.meta, "genesis") != self.genesis:
+            raise SafeStop(f"this Redis does not hold the pool {self.name!r} that was opened")
+
     def head(self) -> list[Arg]:
         """What every script's ARGV starts with."""
         return [self.genesis, SCHEMA, self.clock() if self.clock else ""]

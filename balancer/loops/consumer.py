@@ -44,9 +44,11 @@ class HeartbeatConsumer(Loop):
     def __init__(
         self, pool: Pool, reading: TextRedis, consumer: str, block_s: float = BLOCK_S
     ) -> None:
-        super().__init__()
+        super().__init__(pool)
         self._pool, self._block_ms = pool, max(1, round(block_s * 1000))
-        self._reader = Reader(reading, pool.keys.heartbeats, consumer, beating.CAP, noack=True)
+        self._reader = Reader(
+            pool, reading, pool.keys.heartbeats, consumer, beating.CAP, noack=True
+        )
         self._unapplied: list[BeatEntry] = []
         self._read_all = True
 
@@ -107,9 +109,9 @@ class CompletionConsumer(Loop):
         block_s: float = BLOCK_S,
         on_retry: Callable[[float], None] = lambda _delay_s: None,
     ) -> None:
-        super().__init__()
+        super().__init__(pool)
         self._pool, self._block_ms = pool, max(1, round(block_s * 1000))
-        self._reader = Reader(reading, pool.keys.completions, consumer, settling.CAP)
+        self._reader = Reader(pool, reading, pool.keys.completions, consumer, settling.CAP)
         self._on_retry = on_retry
         self._own_first, self._release_due, self._claimed_at = True, False, 0.0
 
@@ -170,16 +172,21 @@ def _completion(entry: str, fields: Fields) -> CompletionEntry:
 
 
 def newest_only(items: Sequence[BeatEntry]) -> list[BeatEntry]:
-    """Of each boot, its starts and its newest heartbeat: every heartbeat is complete, so the ones
-    between say nothing more.
+    """Of each boot its newest heartbeat, and its newest start when that is another one: every
+    heartbeat is complete, so the ones between say nothing more.
     """
     newest = {(item.beat.agent, item.beat.boot): item.entry for item in items if item.beat}
+    starts = {
+        (item.beat.agent, item.beat.boot): item.entry
+        for item in items
+        if item.beat and item.beat.start
+    }
     return [
         item
         for item in items
         if item.beat is None
-        or item.beat.start
-        or newest[item.beat.agent, item.beat.boot] == item.entry
+        or item.entry
+        in (newest[item.beat.agent, item.beat.boot], starts.get((item.beat.agent, item.beat.boot)))
     ]
 
 

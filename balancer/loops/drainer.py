@@ -57,7 +57,7 @@ class Drainer(Loop):
     name = "drainer"
 
     def __init__(self, pool: Pool, waiting: TextRedis, tick_s: float = TICK_S) -> None:
-        super().__init__()
+        super().__init__(pool)
         self._pool, self._waiting, self._tick_s = pool, waiting, tick_s
         self._viewer, self._planner = Viewer(pool), Planner(pool.settings)
         self._again, self._busy, self._woken = True, False, True
@@ -100,7 +100,7 @@ class Drainer(Loop):
         assigned = rejected = page = replans = 0
         until = time.monotonic() + LOCK_USE_S
         while True:
-            view = self._viewer.view(page)
+            looked_at, view = page, self._viewer.view(page)
             proposals = self._planner.plan(view)
             if proposals:
                 answers = committing.commit(self._pool, proposals)
@@ -117,6 +117,6 @@ class Drainer(Loop):
             else:
                 self._page = 0
                 return Drained(assigned, rejected)
-            if (page or assigned) and time.monotonic() >= until:
+            if (looked_at or assigned) and time.monotonic() >= until:
                 # Only a change is worth going on for at once; the tick comes by anyway.
                 return Drained(assigned, rejected, more=self._woken or assigned > 0)

@@ -12,7 +12,8 @@ from abc import ABC, abstractmethod
 import structlog
 from redis.exceptions import RedisError
 
-from balancer.core.errors import BalancerError, SafeStop
+from balancer.core.errors import BalancerError, SafeStop, SchemaMismatch
+from balancer.ledger.pool import Pool
 
 log = structlog.get_logger("balancer")
 
@@ -21,11 +22,18 @@ FIRST_BACKOFF_S, LAST_BACKOFF_S = 0.1, 5.0
 
 
 class Loop(ABC):
-    """One loop in one thread. Liveness is the age of the last successful pass, not a ping."""
+    """One loop in one thread. Liveness is the age of the last successful pass, not a ping.
+
+    Args:
+        pool: the pool that the loop works on.
+    """
 
     name: str
 
-    def __init__(self) -> None:
+    def __init__(self, pool: Pool | None = None) -> None:
+        # Once a script has refused the pool, its identity is looked at before each pass: what lies in
+        # the streams of another pool is not ours to read.
+        self._pool_of_loop, self._refused = pool, False
         self._last_success = time.monotonic()
         self._failures = 0
 
@@ -46,6 +54,9 @@ class Loop(ABC):
         """Pass after pass until `stop` is set."""
         while not stop.is_set():
             try:
+                if self._refused and self._pool_of_loop:
+                    self._pool_of_loop.verify()
+                    self._refused = False
                 self.wait(stop)
                 if stop.is_set():
                     return
@@ -67,6 +78,8 @@ class Loop(ABC):
 
     def _failed(self, error: Exception, stop: threading.Event) -> None:
         self._failures += 1
+        if isinstance(error, SafeStop | SchemaMismatch):
+            self._refused = True
         if self._failures == 1:
             level = log.critical if isinstance(error, SafeStop) else log.warning
             level("loop_failed", loop=self.name, error=type(error).__name__, text=str(error)[:200])

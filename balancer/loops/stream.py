@@ -10,6 +10,7 @@ import structlog
 from redis.exceptions import ResponseError
 
 from balancer.core.errors import BadArgument
+from balancer.ledger.pool import Pool
 from balancer.protocol.connect import TextRedis
 from balancer.protocol.keys import GROUP
 
@@ -31,6 +32,7 @@ class Reader:
     """One consumer's door to one stream.
 
     Args:
+        pool: whose stream it is.
         client: a client of its own, made for reads that block this long.
         stream: key of the stream.
         consumer: name in the group, stable over restarts.
@@ -38,6 +40,7 @@ class Reader:
         noack: entries count as delivered when read.
     """
 
+    pool: Pool
     client: TextRedis
     stream: str
     consumer: str
@@ -72,6 +75,7 @@ class Reader:
         except ResponseError as error:
             if not str(error).startswith("NOGROUP"):
                 raise
+            self.pool.verify()
             # From 0, not from the end: what lies in the stream has not been applied.
             log.critical("group_recreated", stream=self.stream)
             self.client.xgroup_create(self.stream, GROUP, id="0", mkstream=True)

@@ -49,7 +49,7 @@ class Sweeper(Loop):
     name = "sweeper"
 
     def __init__(self, pool: Pool, sweep_s: float = SWEEP_S) -> None:
-        super().__init__()
+        super().__init__(pool)
         self._pool, self._sweep_s, self._recounted = pool, sweep_s, 0
         self._due_at, self._hint = math.inf, threading.Event()
 

@@ -71,7 +71,8 @@ class Heartbeat(_Wire):
     )
     mode: Mode = Mode.RUNNING
     start: bool = Field(
-        default=False, description="first of its boot: takes over, and resumes the nonces in held"
+        default=False,
+        description="of a boot not confirmed yet: takes over, and resumes the nonces in held",
     )
     held: tuple[Nonce, ...] = Field(
         default=(), max_length=MAX_UNITS, description="nonces of the leases it holds"

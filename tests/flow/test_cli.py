@@ -20,6 +20,7 @@ from balancer.embedded import EmbeddedRedis
 from balancer.ledger.pool import Pool
 from balancer.protocol.connect import connect
 from balancer.service import Service
+from tests.support.factories import assign, beat
 from worker import Agent, TaskContext
 
 #: Nobody listens on the discard port.
@@ -164,6 +165,46 @@ def test_wait_shows_what_became_of_it(balancer: Command, served: Pool) -> None:
     assert "no idea \\x1b[31m" in bad.out  # an agent's words, harmless
     never = balancer("submit", "--role", "reviewer", "--wait", "0", "--json")
     assert (never.code, never.error["code"], never.error["retryable"]) == (7, "timeout", True)
+    assert never.error["hint"] == f"balancer task show {never.error['task_id']}"
+    shown = balancer("task", "show", never.error["task_id"], "--json").data
+    assert (shown["waits"], shown["waits_for"]) == ("no live agent of role reviewer", [])
+
+
+def test_what_a_task_waits_for(balancer: Command, pool: Pool) -> None:
+    def waits(id_: str) -> str:
+        lines = balancer("task", "show", id_).out.splitlines()
+        return "".join(line.partition("  ")[2].strip() for line in lines if line[:5] == "waits")
+
+    with Balancer() as client:
+        parents = [client.submit(id=f"p{n:02}", role="developer") for n in range(22)]
+        client.submit(id="two", role="developer", depends_on=parents[:2])
+        client.submit(id="many", role="developer", depends_on=parents)
+        client.cancel("p05")
+    assert waits("two") == "for p00, p01"
+    shown = balancer("task", "show", "many", "--json").data
+    assert (len(shown["waits_for"]), shown["waits_for_count"]) == (20, 22)
+    assert waits("many").endswith(" and 2 more")
+    assert waits("p05") == ""
+    assert waits("p00") == "no live agent of role developer"
+    beat(pool, "a", role="developer", max_concurrent=2)
+    assert waits("p00") == (
+        "for an agent of role developer with 1 free unit (21 tasks of this role pending)"
+    )
+    assign(pool, "p00", "a")
+    assign(pool, "p01", "a")
+    assert waits("p02") == "all 2 units of role developer are used (19 tasks of this role pending)"
+    assert "\ngranted   20" in balancer("task", "show", "p00").out
+
+
+def test_empty_lists_say_so(balancer: Command, pool: Pool) -> None:
+    for noun in ("task", "agent", "queue"):
+        answer = balancer(noun, "ls")
+        assert (answer.code, answer.err) == (0, f"no {noun.replace('queue', 'role')}s\n")
+        assert balancer(noun, "ls", "--json") == Answer(0, "[]\n", "")
+
+
+def test_version_is_an_option_too(balancer: Command) -> None:
+    assert balancer("--version").out.split()[0] == "balancer"
 
 
 def test_bulk_from_a_file(balancer: Command, pool: Pool, tmp_path: Path) -> None:
@@ -289,7 +330,7 @@ def test_audit(balancer: Command, pool: Pool) -> None:
         (["task", "show", "\u0430gent"], "is not a name"),
         (["task", "show"], "Missing argument 'ID'"),
         (["agent", "show", "x" * 65], "is not a name"),
-        (["submit"], "role: Field required"),
+        (["submit"], "missing role"),
         (["submit", "--role", "{x}y"], "role: '{x}y' is not a name"),
         (["submit", "--role", "x", "--cost", "0"], "cost: '0'"),
         (["submit", "--role", "x", "--cost", "1.5"], "1.5"),
@@ -353,7 +394,7 @@ def test_bad_input(balancer: Command, pool: Pool, arguments: Sequence[str], said
         (b"[]", "is not an object"),
         (b"null", "is not an object"),
         (b'{"role": "x"} {"role": "y"}', "line 1: "),
-        (b'{"role": "x", "rule": 1}', "line 1: rule: Extra inputs"),
+        (b'{"role": "x", "rule": 1}', "line 1: rule: unknown field, did you mean 'role'?"),
         (b'{"role": "x"}\n{"role": 7}', "line 2: role: '7'"),
     ],
     ids=lambda value: repr(value)[:30],
@@ -371,7 +412,7 @@ def test_bad_lines(balancer: Command, pool: Pool, data: bytes, said: str) -> Non
         (("s.json", '{"max_losses": 0}'), "s.json: max_losses: '0'"),
         (("s.json", '{"a": 1, "a": 1}'), "stands twice"),
         (("s.json", "[]"), "not an object"),
-        (("s.toml", "weights.helth = 1"), "weights.helth: Extra inputs"),
+        (("s.toml", "weights.helth = 1"), "weights.helth: unknown setting, did you mean 'health'?"),
         (("s.toml", "a = "), "not TOML"),
         (("s.yaml", ""), "neither .json nor .toml"),
     ],

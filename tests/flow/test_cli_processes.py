@@ -115,11 +115,30 @@ def test_dev_keeps_its_data_where_it_is_told_to(start: Start, tmp_path: Path) ->
     assert process.wait(15) == 0
 
 
+def test_dev_ends_with_its_redis(start: Start, tmp_path: Path) -> None:
+    process, place = started(start)
+    with connect(place["redis_url"]) as client:
+        wait_until(log_has(tmp_path, "balancer_started"), "the balancer runs")
+        os.kill(client.info("server")["process_id"], signal.SIGKILL)
+    assert process.wait(20) == 1
+    assert '"code": "redis_ended"' in (tmp_path / "stderr").read_text()
+
+
+def test_dev_goes_on_when_nobody_reads_what_it_says(start: Start, tmp_path: Path) -> None:
+    process = start("dev", PYTHONUNBUFFERED="1")
+    assert process.stdout is not None
+    process.stdout.close()
+    wait_until(log_has(tmp_path, "balancer_started"), "the balancer runs")
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(15) == 0
+    process.stdout = None
+
+
 def test_dev_on_a_port_that_is_taken(server: EmbeddedRedis) -> None:
     port = server.url.rpartition(":")[2].partition("/")[0]
     answer = run("dev", "--port", port)
-    assert answer.returncode == 1
-    assert "in use" in answer.stderr
+    assert answer.returncode == 2
+    assert f"error: --port: port {port} is in use\nhint: " in answer.stderr
     assert "Traceback" not in answer.stderr
 
 
@@ -146,6 +165,87 @@ def test_serve_says_that_it_waits_for_redis(start: Start, tmp_path: Path) -> Non
     assert "secret" not in (tmp_path / "stderr").read_text()
     process.send_signal(signal.SIGINT)
     assert process.wait(15) == 130
+
+
+def shell(line: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """A line for bash in which `balancer` is the command."""
+    balancer = f'balancer() {{ {" ".join(COMMAND)} "$@"; }}; '
+    return subprocess.run(
+        ["bash", "-c", balancer + line],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        cwd=ROOT,
+        env={**os.environ, **environment},
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "said"),
+    [
+        ("balancer version >&-", 1, "error: cannot write the output: Bad file descriptor"),
+        ("balancer --help >&-", 1, "error: cannot write the output: Bad file descriptor"),
+        ("balancer version --json > /dev/full", 1, '"cannot write the output: No space left'),
+        ("balancer version 2>&- > /dev/null", 0, ""),
+        ("balancer task show 'a b' 2> /dev/full", 2, ""),
+        ("balancer submit --role x --file - <&-", 2, "--file: cannot read 'stdin'"),
+        ("balancer task cancel t --reason $'\\xff'", 2, "reason: '\\udcff' is not valid Unicode"),
+        ("balancer status --redis-url $'redis://\\xff/0'", 2, "redis_url"),
+        ("balancer serve --redis-url $'redis://\\xff/0'", 2, "--redis-url"),
+        ("balancer status --redis-url $'redis://h/0?\\xff=1'", 2, "--redis-url"),
+        ("balancer submit --role $'\\xff'", 2, "role: '\\udcff' is not valid"),
+        ("balancer dev --dir $'\\xff\\x01'", 2, "--dir"),
+    ],
+)
+def test_what_a_shell_can_do_to_a_command(
+    server: EmbeddedRedis, tmp_path: Path, line: str, code: int, said: str
+) -> None:
+    with connect(server.url) as client:
+        Pool.create(client, "shell")
+    answer = shell(line, BALANCER_REDIS_URL=server.url, BALANCER_POOL="shell")
+    assert (answer.returncode, answer.stderr.count("\n")) == (code, 1 if said else 0) or (
+        answer.returncode == code and "hint: " in answer.stderr
+    )
+    assert said in answer.stderr
+    assert "Traceback" not in answer.stderr
+    assert "fault of the program" not in answer.stderr
+
+
+def test_a_log_that_nobody_reads_ends_no_balancer(
+    server: EmbeddedRedis, start: Start, tmp_path: Path
+) -> None:
+    line = f"balancer serve --redis-url {server.url} --pool unread 2> /dev/full & echo $!; wait $!"
+    with subprocess.Popen(
+        ["bash", "-c", line.replace("balancer", " ".join(COMMAND), 1)],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    ) as process:
+        assert process.stdout is not None
+        pid = int(process.stdout.readline())
+        with connect(server.url) as client:
+            wait_until(lambda: client.exists("wb:{unread}:consumer:0"), "the balancer runs")
+            with Balancer(server.url, "unread") as balancer:
+                parent = balancer.submit(role="x")
+                child = balancer.submit(role="x", depends_on=[parent])
+                balancer.cancel(parent)
+                assert balancer.wait(child, 20).state.value == "dead"
+        os.kill(pid, signal.SIGTERM)
+        assert process.wait(20) == 0
+
+
+def test_ctrl_c_while_modules_load() -> None:
+    program = (
+        "import os, signal, sys, types; import balancer.cli as cli; "
+        "exec('class M(types.ModuleType):\\n def __getattr__(self, name):"
+        " os.kill(os.getpid(), signal.SIGINT)'); "
+        "sys.modules['balancer.cli.root'] = M('root'); cli.main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=ROOT
+    )
+    assert (done.returncode, done.stderr) == (130, "")
 
 
 @pytest.mark.parametrize("arguments", [("task", "ls"), ("task", "ls", "--json"), ("--help",)])

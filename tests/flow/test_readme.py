@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from balancer import Balancer
-from balancer.cli import app
+from balancer.cli.root import app
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()

@@ -279,3 +279,35 @@ def test_tick_on_a_real_pool_with_a_time_of_the_callers_writes_nothing(pool: Poo
 def test_tick_with_a_bad_argument_writes_nothing(virtual_pool: Pool, args: list[object]) -> None:
     populate(virtual_pool)
     assert_bad_argument(virtual_pool, ticks.SCRIPT, args)
+
+
+def test_heartbeats_that_nobody_could_apply_start_a_grace(virtual_pool: Pool, clock: Clock) -> None:
+    """Memory was full: agents could not send, consumers could not apply, ticks went on."""
+    beat(virtual_pool, "a1")
+    for _ in range(30):
+        clock.advance(1)
+        tick(virtual_pool)
+    beats.beat(virtual_pool, [], caught_up=True)
+
+    assert tick(virtual_pool).in_grace
+    assert reclaim(virtual_pool, "a1").outcome == "in_grace"
+    clock.advance(5)
+    assert beat(virtual_pool, "a1") == "changed"
+    for _ in range(12):
+        clock.advance(1)
+        beats.beat(virtual_pool, [], caught_up=True)
+        answer = tick(virtual_pool)
+    assert not answer.in_grace
+
+
+def test_an_agent_that_is_gone_for_a_day_is_forgotten(virtual_pool: Pool, clock: Clock) -> None:
+    beat(virtual_pool, "a1")
+    beat(virtual_pool, "a1", mode="stopped")
+    clock.advance(86_399)
+    tick(virtual_pool, gap_ms=10**12)
+    assert virtual_pool.client.zscore(virtual_pool.keys.gone, "a1") is not None
+    clock.advance(1)
+    tick(virtual_pool, gap_ms=10**12)
+    assert virtual_pool.client.zscore(virtual_pool.keys.gone, "a1") is None
+    assert not virtual_pool.client.exists(virtual_pool.keys.agent("a1"))
+    assert beat(virtual_pool, "a1") == "joined"

@@ -190,3 +190,21 @@ def test_timeout_on_a_real_pool_with_a_time_of_the_callers_writes_nothing(pool: 
 )
 def test_timeout_with_a_bad_argument_writes_nothing(overdue: Pool, args: list[object]) -> None:
     assert_bad_argument(overdue, timeouts.SCRIPT, args)
+
+
+def test_nobody_times_out_during_a_grace_period(virtual_pool: Pool, clock: Clock) -> None:
+    """After an outage the completions that were sent in time may not have been read yet."""
+    submit(virtual_pool, make_task(run_timeout_s=1))
+    beat(virtual_pool)
+    assign(virtual_pool)
+    clock.advance(3_600)
+    meta = virtual_pool.keys.meta
+    grace_until_ms = clock.now_us // 1000 + 10_000
+    virtual_pool.client.hset(meta, "grace_until_ms", grace_until_ms)
+
+    with changes(virtual_pool) as seen:
+        assert timeout(virtual_pool) == (0, 0, False)
+
+    assert seen.nothing
+    clock.advance(10)
+    assert timeout(virtual_pool) == (1, 0, False)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
+
 import pytest
 
+from balancer.core.errors import SafeStop
 from balancer.ledger import Pool
 from balancer.ledger.read import task_statuses
 from balancer.loops import consumer as consumers
 from balancer.loops.consumer import CompletionConsumer, HeartbeatConsumer, newest_only
+from balancer.loops.loop import Loop
 from balancer.protocol import TextRedis
 from balancer.protocol.keys import GROUP
 from tests.support.factories import (
@@ -22,6 +27,10 @@ from tests.support.factories import (
     make_task,
     submit,
 )
+from tests.support.wait import wait_until
+
+ended = threading.Event()
+ended.set()
 
 
 def state(pool: Pool, task: str = "t1") -> str:
@@ -253,3 +262,35 @@ def test_nothing_new_changes_nothing(pool: Pool, reading: TextRedis) -> None:
     before = dump(pool.client)
     assert consumer.step() == []
     assert dump(pool.client) == before
+
+
+@pytest.mark.parametrize("result", ['"\\ud800"', '{"a": "x\\udfff"}', "1e999", "[NaN]"])
+def test_a_result_that_redis_cannot_hold_completes_without_it(
+    pool: Pool, reading: TextRedis, result: str
+) -> None:
+    beat(pool)
+    submit(pool, "t1")
+    assign(pool)
+    completion_entry(pool, result=result)
+    assert [word.value for word in completions(pool, reading).step()] == ["ok"]
+    assert pool.client.get(pool.keys.result("t1")) == '{"dropped":"not_json"}'
+
+
+@pytest.mark.parametrize("kind", [heartbeats, completions])
+def test_a_redis_that_lost_the_pool_is_left_alone(
+    pool: Pool, reading: TextRedis, kind: Callable[[Pool, TextRedis], Loop]
+) -> None:
+    loop, stop = kind(pool, reading), threading.Event()
+    pool.client.flushall()
+    with pytest.raises(SafeStop):
+        loop.step()
+    loop._failed(SafeStop("gone"), stop=ended)
+    stranger = Pool.create(pool.client, "p")
+    before = dump(pool.client)
+    thread = threading.Thread(target=loop.run, args=(stop,), daemon=True)
+    thread.start()
+    wait_until(lambda: loop._failures > 2, "it has looked again")
+    stop.set()
+    thread.join(10)
+    assert dump(pool.client) == before
+    assert stranger.genesis != pool.genesis

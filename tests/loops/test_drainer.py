@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
+
 from balancer.ledger import Pool
 from balancer.ledger.read import task_statuses
+from balancer.loops import drainer as drainers
 from balancer.loops.drainer import Drained, Drainer
 from balancer.loops.loop import Loop
 from balancer.protocol import TextRedis
@@ -63,6 +67,31 @@ def test_lanes_nobody_can_serve_hide_nothing_behind_them(pool: Pool, reading: Te
     submit(pool, *costly, "small")
     assert Drainer(pool, reading).step() == Drained(assigned=1)
     assert state(pool, "small") == "assigned"
+
+
+def test_a_wall_of_lanes_nobody_can_serve_is_passed_however_short_the_passes(
+    pool: Pool, reading: TextRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drainers, "LOCK_USE_S", 0)
+    beat(pool, max_concurrent=1)
+    submit(pool, *(make_task(f"big{n}", category=f"c{n}", cost=2) for n in range(400)), "small")
+    drainer = Drainer(pool, reading, tick_s=0.05)
+    steps = 0
+    while state(pool, "small") == "pending" and steps < 20:
+        steps += 1
+        drainer.step()
+    assert steps <= 7
+    while drainer.step().more:
+        pass
+    pool.client.delete(pool.keys.wake)
+    submit(pool, *(make_task(f"more{n}", category=f"d{n}", cost=2) for n in range(2)))
+    beat(pool, "a2")
+    drainer.wait(threading.Event())
+    assert drainer.step().more, "a change is worth a whole round"
+    while drainer.step().more:
+        pass
+    drainer.wait(threading.Event())
+    assert not drainer.step().more, "without one the next tick goes on"
 
 
 def test_several_drainers_never_share_a_unit(pool: Pool, reading: TextRedis) -> None:

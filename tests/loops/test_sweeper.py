@@ -151,7 +151,7 @@ def test_a_hint_brings_the_sweep_forward(redis_client: TextRedis, running: Start
     beat(pool)
     submit(pool, "t1")
     assign(pool)
-    sweeper = Sweeper(pool, sweep_s=5)
+    sweeper = Sweeper(pool, sweep_s=3)
     running(sweeper)
     complete(pool, "t1", "failed")
     sweeper.due_in(0.05)

@@ -104,3 +104,17 @@ def test_on_a_terminal_it_is_text_and_only_verbose_shows_every_pass() -> None:
         assert "swept" in terminal.getvalue()
         assert not terminal.getvalue().startswith("{")
         assert ("drained" in terminal.getvalue()) is verbose
+
+
+@pytest.mark.parametrize("error", [OSError(28, "full"), BrokenPipeError(), ValueError("closed")])
+@pytest.mark.parametrize("fails", ["write", "flush"])
+def test_a_stream_that_fails_ends_nothing(
+    stream: io.StringIO, error: Exception, fails: str
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    failing = type("Failing", (io.StringIO,), {fails: fail})()
+    log.configure(to=failing)
+    structlog.get_logger("balancer").error("seen")
+    structlog.get_logger("balancer").exception("seen")

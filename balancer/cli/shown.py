@@ -1,0 +1,71 @@
+"""One task, with all its facts, for people and for programs."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from balancer.cli import output
+
+if TYPE_CHECKING:
+    from balancer.cli.waits import Waits
+    from balancer.ledger.read import TaskStatus
+
+
+def show_status(
+    status: TaskStatus, as_json: bool, max_losses: int, waits: Waits | None = None
+) -> None:
+    """All facts of one task.
+
+    Args:
+        status: what the pool knows of it.
+        as_json: for programs.
+        max_losses: of the pool.
+        waits: what it waits for, unless it waits for nothing.
+    """
+    if as_json:
+        waited = {
+            "waits": waits.text if waits else None,
+            "waits_for": waits.parents if waits else (),
+            "waits_for_count": waits.total if waits else 0,
+        }
+        output.write_json(status.model_dump(mode="json") | waited)
+        return
+    rows = {
+        **status.model_dump(include={"id", "state", "role", "category", "priority", "cost"}),
+        "waits": waits.text if waits else None,
+        "agent": status.agent,
+        "attempt": status.attempt or None,
+        "failures": f"{status.failures} of {status.max_failures}" if status.failures else None,
+        "losses": f"{status.losses} of {max_losses}" if status.losses else None,
+        "reason": status.reason,
+        "accepted": _time(status.accepted_at),
+        "granted": _time(status.granted_at),
+        "ended": _time(status.ended_at),
+        "waited": _span(status.ready_at, status.granted_at),
+        "took": _span(status.granted_at, status.ended_at),
+        "why": _why(status),
+        **{name: _text(value) for name, value in (status.body | status.result).items()},
+    }
+    output.facts((name, value) for name, value in rows.items() if value not in (None, ""))
+
+
+def _time(at: float | None) -> str | None:
+    if at is None:
+        return None
+    return datetime.fromtimestamp(at, UTC).isoformat(" ", "seconds").replace("+00:00", " UTC")
+
+
+def _span(start: float | None, end: float | None) -> str | None:
+    return None if start is None or end is None else output.seconds(max(0.0, end - start))
+
+
+def _why(status: TaskStatus) -> str | None:
+    if status.assignment is None:
+        return None
+    parts = ", ".join(f"{name} {value:g}" for name, value in status.assignment.scores.items())
+    return f"{status.assignment.reason}: {parts}" if parts else status.assignment.reason
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else output.json_text(value)

@@ -1,0 +1,69 @@
+"""What a task that does not run waits for, from a few plain reads."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from balancer.cli import output
+from balancer.core.model import TaskState
+from balancer.ledger.read import now_s
+
+if TYPE_CHECKING:
+    from balancer.ledger.pool import Pool
+    from balancer.ledger.read import TaskStatus
+
+#: Most parents that are named.
+MOST_PARENTS = 20
+
+
+class Waits(NamedTuple):
+    """What a task waits for: a line for people; parents by name, and how many there are."""
+
+    text: str
+    parents: tuple[str, ...] = ()
+    total: int = 0
+
+
+def what_it_waits_for(pool: Pool, status: TaskStatus) -> Waits | None:
+    """None when it waits for nothing, or has just stopped waiting."""
+    if status.state is TaskState.BLOCKED:
+        return _parents(pool, status.id)
+    if status.state is TaskState.FAILED:
+        due_us = pool.client.zscore(pool.keys.failed, status.id)
+        if due_us is None:
+            return None
+        return Waits(f"for its next try, in {output.seconds(max(0.0, due_us / 1e6 - now_s(pool)))}")
+    return Waits(_room(pool, status)) if status.state is TaskState.PENDING else None
+
+
+def _parents(pool: Pool, task_id: str) -> Waits | None:
+    key = pool.keys.parents(task_id)
+    pipe = pool.client.pipeline(transaction=False)
+    pipe.srandmember(key, MOST_PARENTS)
+    pipe.scard(key)
+    some, count = pipe.execute()
+    if not some:
+        return None
+    more = f" and {count - len(some)} more" if count > len(some) else ""
+    return Waits(f"for {', '.join(sorted(some))}{more}", tuple(sorted(some)), count)
+
+
+def _room(pool: Pool, status: TaskStatus) -> str:
+    """From the role's counters and the index of its free agents."""
+    role = status.role
+    pipe = pool.client.pipeline(transaction=False)
+    pipe.hmget(pool.keys.role(role), "agents", "capacity", "used")
+    pipe.exists(pool.keys.free_units(role))
+    pipe.zcard(pool.keys.pending(role))
+    counters, any_free, pending = pipe.execute()
+    agents, capacity, used = (int(value or 0) for value in counters)
+    if not agents:
+        return f"no live agent of role {role}"
+    if any_free:
+        units = output.count(status.cost, "free unit")
+        text = f"for an agent of role {role} with {units}"
+    elif capacity and used >= capacity:
+        text = f"all {output.count(capacity, 'unit')} of role {role} are used"
+    else:
+        text = f"no agent of role {role} takes new work: full, stopping or silent"
+    return f"{text} ({output.count(pending, 'task')} of this role pending)"
