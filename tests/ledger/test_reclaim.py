@@ -338,3 +338,11 @@ def test_reclaim_on_a_real_pool_with_a_time_of_the_callers_writes_nothing(pool: 
 )
 def test_reclaim_with_a_bad_argument_writes_nothing(silent: Pool, args: list[object]) -> None:
     assert_bad_argument(silent, reclaims.SCRIPT, args)
+
+
+def test_silence_while_nobody_was_heard_is_no_silence(virtual_pool: Pool, clock: Clock) -> None:
+    """A stalled consumer: what the agent sent lies in the stream."""
+    beat(virtual_pool)
+    clock.advance(20)
+
+    assert reclaim(virtual_pool, "a1").outcome == "alive"

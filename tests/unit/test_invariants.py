@@ -243,4 +243,4 @@ def test_lost_agent_counts_no_capacity_but_what_it_still_holds() -> None:
 
 
 def test_lease_record_reads_as_it_is_written() -> None:
-    assert Lease.read("t1 2 1 5-0 7 boot") == LEASE
+    assert Lease.read("t1 2 1 5-0 boot") == LEASE
