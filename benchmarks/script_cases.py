@@ -56,8 +56,9 @@ def many_roles(pool: Pool, _calls: int) -> Prepare:
 
 
 def commits(pool: Pool, calls: int) -> Prepare:
-    _agents(pool)
-    fleet.fill(pool, 128 * calls + 1_000)
+    # One class: a plan then finds as many fresh agents as it may propose.
+    fleet.join(pool, [fleet.agent(f"agent-{i}", 10) for i in range(FLEET)])
+    fleet.fill(pool, 128 * calls + 1_000, "dev")
     viewer, planner = Viewer(pool), Planner(pool.settings)
 
     def prepare() -> Callable[[], object]:

@@ -20,7 +20,7 @@ while at < #ARGV do
   if b.kind == 'beat' and not string.find(' running stopping stopped ', ' ' .. b.mode .. ' ', 1, true) then bad('mode: ' .. b.mode) end
   beats[#beats + 1] = b
 end
-if #beats > 200 then bad('heartbeats: at most 200 a call') end
+if #beats > 100 then bad('heartbeats: at most 100 a call') end
 
 -- Agent -> score, written once at the end: of two heartbeats in a call, the last decides.
 local alive, timers, fresh = {}, {}, 0

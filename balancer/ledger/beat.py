@@ -14,7 +14,7 @@ from balancer.protocol.events import Heartbeat
 SCRIPT = Script("beat")
 #: Heartbeats a call; and how many of them may be the first of a boot (each of those looks through
 #: its agent's leases).
-CAP, CAP_STARTS = 200, 20
+CAP, CAP_STARTS = 100, 20
 
 
 class Outcome(StrEnum):

@@ -38,7 +38,7 @@ local held, requeued, dead, left = redis.call('HGETALL', k_held(id)), 0, 0, 0
 for i = 1, #held, 2 do
   local nonce, task_id, boot = held[i], string.match(held[i + 1], '^(%S+) .* (%S+)$')
   if verdict ~= 'rebooted' or boot ~= a.boot then
-    if requeued + dead == 200 then
+    if requeued + dead == 150 then
       left = 1
       break
     end

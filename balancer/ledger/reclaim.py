@@ -37,7 +37,7 @@ def reclaim(pool: Pool, agent_id: str) -> Reclaimed:
     """Take back what an agent can no longer answer for: all when it is lost or stopped, an earlier
     boot's leases otherwise.
 
-    Safe to call at any time: the script judges for itself. At most 200 leases a call.
+    Safe to call at any time: the script judges for itself. At most 150 leases a call.
     """
     outcome, requeued, dead, more = pool.run(SCRIPT, [agent_id, pool.settings.max_losses])
     return Reclaimed(Outcome(outcome), int(requeued), int(dead), bool(more))

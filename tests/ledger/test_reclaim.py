@@ -252,25 +252,25 @@ def hold(pool: Pool, count: int) -> None:
 
 
 def test_reclaim_of_many_leases_goes_page_by_page(virtual_pool: Pool, clock: Clock) -> None:
-    hold(virtual_pool, 450)
+    hold(virtual_pool, 350)
     clock.advance(20)
     beats.beat(virtual_pool, [], caught_up=True)
 
-    assert reclaim(virtual_pool, "a1") == ("lost", 200, 0, True)
+    assert reclaim(virtual_pool, "a1") == ("lost", 150, 0, True)
     assert virtual_pool.client.zscore(virtual_pool.keys.agent_timers, "a1") == NOW_MS + 20_000, (
         "to be looked at again"
     )
     assert drain(virtual_pool) == {}, "nothing is granted in between"
-    assert reclaim(virtual_pool, "a1") == ("gone", 200, 0, True)
+    assert reclaim(virtual_pool, "a1") == ("gone", 150, 0, True)
     assert reclaim(virtual_pool, "a1") == ("gone", 50, 0, False)
-    assert virtual_pool.client.hmget(virtual_pool.keys.pool, ["used", "reclaimed"]) == ["0", "450"]
+    assert virtual_pool.client.hmget(virtual_pool.keys.pool, ["used", "reclaimed"]) == ["0", "350"]
 
 
 def test_reclaim_after_a_restart_goes_page_by_page_too(virtual_pool: Pool) -> None:
-    hold(virtual_pool, 250)
+    hold(virtual_pool, 200)
     beat(virtual_pool, boot=2, max_concurrent=1_000, start=True)
 
-    assert reclaim(virtual_pool, "a1") == ("rebooted", 200, 0, True)
+    assert reclaim(virtual_pool, "a1") == ("rebooted", 150, 0, True)
     beat(virtual_pool, boot=2, max_concurrent=1_000)
     assert virtual_pool.client.zscore(virtual_pool.keys.agent_timers, "a1") == NOW_MS, "still due"
     assert reclaim(virtual_pool, "a1") == ("rebooted", 50, 0, False)
