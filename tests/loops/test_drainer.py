@@ -61,7 +61,10 @@ def test_step_gives_the_lock_back(pool: Pool, reading: TextRedis) -> None:
     assert not pool.client.exists(pool.keys.drain_lock)
 
 
-def test_lanes_nobody_can_serve_hide_nothing_behind_them(pool: Pool, reading: TextRedis) -> None:
+def test_lanes_nobody_can_serve_hide_nothing_behind_them(
+    pool: Pool, reading: TextRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drainers, "LOCK_USE_S", 60)
     beat(pool, max_concurrent=1)
     costly = [make_task(f"big{n}", category=f"c{n}", cost=2) for n in range(150)]
     submit(pool, *costly, "small")
