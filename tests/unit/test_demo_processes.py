@@ -275,7 +275,10 @@ def seen(taken: Sample, *, terminal: bool) -> str:
     return out.getvalue()
 
 
-def test_a_terminal_shows_depth_agents_throughput_and_waits() -> None:
+def test_a_terminal_shows_depth_agents_throughput_and_waits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("balancer.demo.live.REDRAW_S", 60)
     text = seen(sample(), terminal=True)
 
     assert "a title" in text
