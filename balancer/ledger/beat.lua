@@ -114,7 +114,7 @@ local reply = {}
 for i, b in ipairs(beats) do
   local outcome = 'bad'
   if b.kind == 'beat' then
-    -- A key of the wrong type must not wedge the rest; its agent is left as it was.
+    -- A key of the wrong type must not wedge the rest.
     local fine, answer = pcall(apply, b)
     outcome = fine and answer or 'bad'
     if not fine then b.boot, b.agent = b.agent, error_text(answer) end

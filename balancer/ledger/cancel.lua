@@ -24,7 +24,7 @@ for i = 5, #ARGV do
     if t.state == 'pending' then take(t) end
     if t.state == 'blocked' then redis.call('DEL', k_parents(id)) end
     finish(t, 'cancelled', ARGV[4], '0')
-    event('cancelled', id, '-', ARGV[4])
+    event('cancelled', id, '-', (string.gsub(ARGV[4], '%c', ' ')))
   end
   reply[#reply + 1] = outcome
   reply[#reply + 1] = t and t.state or ''

@@ -82,7 +82,7 @@ class Sweeper(Loop):
             moved += page.moved
             if not page.more:
                 break
-        for _ in range(PAGES):
+        for _ in range(PAGES if now.release_due or timed_out or taken else 0):
             told = release(pool)
             released += told.ready + told.dead
             if not told.more:

@@ -171,3 +171,13 @@ def test_cancel_on_a_real_pool_with_a_time_of_the_callers_writes_nothing(pool: P
 def test_cancel_with_a_bad_argument_writes_nothing(virtual_pool: Pool, args: list[str]) -> None:
     populate(virtual_pool)
     assert_bad_argument(virtual_pool, cancels.SCRIPT, args)
+
+
+def test_a_reason_of_several_lines_is_one_event(virtual_pool: Pool) -> None:
+    submit(virtual_pool, "t1")
+
+    with changes(virtual_pool) as seen:
+        cancel(virtual_pool, ["t1"], "no\nt2 a1 forged")
+
+    assert seen.events == [("cancelled", "t1", "", "no t2 a1 forged")]
+    assert seen.state["task:t1 reason"] == "no\nt2 a1 forged"
