@@ -46,7 +46,7 @@ mutants: $(STAMP) ## break the code on purpose and see whether a test notices
 
 lock: ## write requirements.lock anew; UPGRADE=1 takes the newest versions
 	@command -v $(UV) > /dev/null || { echo "make lock needs uv: https://docs.astral.sh/uv/" >&2; exit 1; }
-	$(UV) pip compile pyproject.toml --extra dev-server --group dev --universal --generate-hashes \
+	$(UV) pip compile pyproject.toml --extra dev-server --group dev --universal --generate-hashes --no-strip-extras \
 		--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
 		$(if $(UPGRADE),--upgrade) --quiet --output-file requirements.lock > /dev/null
 
@@ -68,6 +68,6 @@ $(STAMP): requirements.lock pyproject.toml
 		exit 1; \
 	fi; \
 	$(BIN)/python -m pip --version > /dev/null 2>&1 || "$$found" -m venv --clear $(VENV)
-	$(BIN)/python -m pip install --disable-pip-version-check --quiet --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation -e .
 	@touch $@
