@@ -21,6 +21,8 @@ class TaskContext:
     """critical, high, medium or low. Already taken into account."""
     attempt: int
     """Counts the grants of this task, from 1: lost tries count as well."""
+    lease: str
+    """Names the grant that this try runs under, 32 hex digits. A grant that is resumed after a restart keeps it."""
     # A traceback with locals shows this object: what producers sent stays out of logs.
     description: str = field(repr=False)
     """Text from the producer; "" if there is none."""

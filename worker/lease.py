@@ -92,6 +92,7 @@ def read_lease(agent_id: str, entry: str, fields: Mapping[str, str], log: Any) -
             role=task.role,
             priority=task.priority,
             attempt=task.attempt,
+            lease=completion.lease,
             description=task.description,
             payload=task.payload,
             cancelled=threading.Event(),

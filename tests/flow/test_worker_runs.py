@@ -69,6 +69,7 @@ def test_what_arrives_runs_and_its_result_is_reported(rig: Rig) -> None:
         "t1", "feature", "developer", "medium",
     )  # fmt: skip
     assert (task.description, task.payload, task.attempt) == ("d", {"n": 1}, 7)
+    assert task.lease == nonce
     assert not task.cancelled.is_set()
 
 

@@ -58,6 +58,7 @@ def context(attempt: int = 1, **payload: Any) -> TaskContext:
         role="developer",
         priority="high",
         attempt=attempt,
+        lease="0" * 32,
         description="",
         payload={"run_s": 0.0, "fail_first": False, **payload},
         cancelled=threading.Event(),
