@@ -9,6 +9,7 @@ from balancer.core.errors import BalancerError, WaitTimeout
 from balancer.log import printable, without_secrets
 
 OK, FAILURE, USAGE, NOT_FOUND, NO_REDIS, CONFLICT, UNMET, TIMEOUT, INTERRUPTED = *range(8), 130
+CONFIGURATION = 78
 
 #: Exit code by the error's own code; 1 for every other.
 EXIT_CODES = {
@@ -20,6 +21,7 @@ EXIT_CODES = {
     "conflict": CONFLICT,
     "refused": UNMET,
     "timeout": TIMEOUT,
+    "configuration": CONFIGURATION,
 }
 #: Longest message, in characters.
 LONGEST = 2_000

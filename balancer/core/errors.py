@@ -21,6 +21,15 @@ class InvalidInput(BalancerError, ValueError):
     code = "invalid_input"
 
 
+class Misconfigured(BalancerError, ValueError):
+    """What a process was told to begin with breaks a rule: a file, the environment, an address. The text has every
+    broken rule, a line each, with the key, the value, the rule and where it came from; nothing was started.
+    """
+
+    code = "configuration"
+    hint = "`balancer config show` has every value and its origin"
+
+
 class NotFound(BalancerError, LookupError):
     """The named task, agent or role does not exist in this pool."""
 

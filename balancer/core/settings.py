@@ -16,6 +16,10 @@ Seconds = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
 Minutes = Annotated[float, Field(gt=0, le=1_000_000, allow_inf_nan=False)]
 
 
+#: Most agents that a role can be meant to have.
+MAX_ROLE_AGENTS = 50_000
+
+
 class _Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -23,9 +27,9 @@ class _Settings(BaseModel):
 class Weights(_Settings):
     """What each part of `best_match` is worth."""
 
-    health: Share = 1.0
-    specialization: Share = 0.3
-    load: Share = 0.2
+    health: Share = Field(default=1.0, description="worth of health 1")
+    specialization: Share = Field(default=0.3, description="worth of a matching specialization")
+    load: Share = Field(default=0.2, description="worth of an idle agent")
 
 
 class RoleSettings(_Settings):
@@ -37,6 +41,10 @@ class RoleSettings(_Settings):
     )
     max_cost: Units | None = Field(
         default=None, description="a task of a higher cost is refused at submit"
+    )
+    agents: Annotated[int, Field(strict=True, ge=0, le=MAX_ROLE_AGENTS)] | None = Field(
+        default=None,
+        description="how many agents the role should have; fewer are told, not refused",
     )
 
 
