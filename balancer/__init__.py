@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from balancer.aio import AsyncBalancer
     from balancer.client import Balancer
     from balancer.core.errors import (
         BalancerError,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Agent",
     "Assignment",
+    "AsyncBalancer",
     "Balancer",
     "BalancerError",
     "Conflict",
@@ -49,6 +51,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "balancer.aio": {"AsyncBalancer"},
     "balancer.client": {"Balancer"},
     "balancer.core.errors": {
         "BalancerError",

@@ -37,6 +37,32 @@ _AGAIN = (
 _AGAIN_WORDS = ("MISCONF", "NOREPLICAS", "MASTERDOWN", "CLUSTERDOWN", "BUSY", "UNBLOCKED")
 
 
+class Patience:
+    """How long one call goes on trying while Redis cannot answer, and how it waits in between.
+
+    Args:
+        deadline_s: from now; 0 sends once.
+    """
+
+    def __init__(self, deadline_s: float) -> None:
+        self._deadline_s, self._delay_s = deadline_s, 0.05
+        self._until = time.monotonic() + deadline_s
+
+    def after(self, error: RedisError) -> float:
+        """Seconds to wait before the call is sent again; with back-off and jitter.
+
+        Raises:
+            Unavailable: trying on would not help, or not in time.
+        """
+        if not _may_help(error) or time.monotonic() + self._delay_s > self._until:
+            raise Unavailable(
+                f"no answer from Redis within {self._deadline_s:g} s: {type(error).__name__}: {error}"
+            ) from error
+        delay_s = self._delay_s * random.uniform(0.5, 1.0)
+        self._delay_s = min(1.0, self._delay_s * 2)
+        return delay_s
+
+
 def answered(call: Callable[[], T], deadline_s: float) -> T:
     """The answer of `call`, sent again with back-off and jitter while Redis cannot answer.
 
@@ -47,17 +73,13 @@ def answered(call: Callable[[], T], deadline_s: float) -> T:
     Raises:
         Unavailable: no answer within the deadline. Whether the last sending took effect is unknown.
     """
-    until, delay_s = time.monotonic() + deadline_s, 0.05
+    patience = Patience(deadline_s)
     while True:
         try:
             return call()
         except RedisError as error:
-            if not _may_help(error) or time.monotonic() + delay_s > until:
-                raise Unavailable(
-                    f"no answer from Redis within {deadline_s:g} s: {type(error).__name__}: {error}"
-                ) from error
-            time.sleep(delay_s * random.uniform(0.5, 1.0))
-            delay_s = min(1.0, delay_s * 2)
+            delay_s = patience.after(error)
+        time.sleep(delay_s)
 
 
 def _may_help(error: RedisError) -> bool:

@@ -7,7 +7,8 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from balancer.core.lanes import AgentClass, class_definition
-from balancer.ledger.pool import Arg, Pool
+from balancer.ledger.exchange import Arg
+from balancer.ledger.pool import Pool
 from balancer.ledger.script import Script
 from balancer.protocol.events import Heartbeat
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from enum import StrEnum
 from typing import NamedTuple
 
-from balancer.ledger.pool import Pool
+from balancer.ledger.exchange import Exchange, exchange
+from balancer.ledger.pool import PoolRef
 from balancer.ledger.script import Script
 
 SCRIPT = Script("cancel")
@@ -31,9 +32,12 @@ class Cancelled(NamedTuple):
     state: str
 
 
-def cancel(pool: Pool, task_ids: Sequence[str], reason: str = "cancelled") -> list[Cancelled]:
+@exchange
+def cancel(
+    pool: PoolRef, task_ids: Sequence[str], reason: str = "cancelled"
+) -> Exchange[list[Cancelled]]:
     """Cancel tasks that no agent holds, in one atomic call. At most CAP."""
     if not task_ids:
         return []
-    reply = pool.run(SCRIPT, [reason[:200], *task_ids])
+    (reply,) = yield [pool.call(SCRIPT, [reason[:200], *task_ids])]
     return [Cancelled(Outcome(reply[2 * i]), reply[2 * i + 1]) for i in range(len(task_ids))]

@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from balancer.core.planner import MOST, Proposal
 from balancer.core.strategies import Scores
-from balancer.ledger.pool import Arg, Pool
+from balancer.ledger.exchange import Arg
+from balancer.ledger.pool import Pool
 from balancer.ledger.script import Script
 
 SCRIPT = Script("commit")

@@ -11,7 +11,8 @@ from pydantic import BaseModel, ConfigDict
 from balancer.core.health import health
 from balancer.core.model import Agent, Assignment, LoadMetrics, TaskState
 from balancer.ledger.commit import read_scores
-from balancer.ledger.pool import Pool
+from balancer.ledger.exchange import Command, Exchange, exchange
+from balancer.ledger.pool import PoolRef
 from balancer.protocol.connect import TextRedis
 
 #: Largest page of any list.
@@ -60,23 +61,27 @@ class RoleQueue(BaseModel):
     dead: int
 
 
-def now_s(pool: Pool) -> float:
+@exchange
+def now_s(pool: PoolRef) -> Exchange[float]:
     """The pool's time: Redis', or the virtual clock's."""
     if pool.clock:
         return pool.clock() / 1e6
-    seconds, micros = pool.client.time()
+    ((seconds, micros),) = yield [("TIME",)]
     return float(seconds) + float(micros) / 1e6
 
 
-def task_statuses(pool: Pool, task_ids: Sequence[str]) -> list[TaskStatus | None]:
+@exchange
+def task_statuses(pool: PoolRef, task_ids: Sequence[str]) -> Exchange[list[TaskStatus | None]]:
     """The tasks of these ids, None for unknown ones, in one round trip."""
     keys = pool.keys
-    pipe = pool.client.pipeline(transaction=False)
+    asks: list[Command] = []
     for task_id in task_ids:
-        pipe.hgetall(keys.task(task_id))
-        pipe.get(keys.body(task_id))
-        pipe.get(keys.result(task_id))
-    replies = pipe.execute()
+        asks += [
+            ("HGETALL", keys.task(task_id)),
+            ("GET", keys.body(task_id)),
+            ("GET", keys.result(task_id)),
+        ]
+    replies = yield asks
     return [_status(id_, *replies[3 * i : 3 * i + 3]) for i, id_ in enumerate(task_ids)]
 
 
@@ -124,36 +129,45 @@ def _status(
     )
 
 
-def task_ids(pool: Pool, state: TaskState, role: str | None = None, limit: int = 50) -> list[str]:
+@exchange
+def task_ids(
+    pool: PoolRef, state: TaskState, role: str | None = None, limit: int = 50
+) -> Exchange[list[str]]:
     """Ids of tasks in a state, oldest first, at most `limit`. A role narrows pending tasks only."""
     keys, limit = pool.keys, min(limit, MOST)
     if state is TaskState.PENDING:
-        names = [role] if role else sorted(pool.client.smembers(keys.roles))
-        found: list[tuple[float, str]] = []
-        for name in names:
-            rows = pool.client.zrange(keys.pending(name), 0, limit - 1, withscores=True)
-            found += [(float(score), id_) for id_, score in rows]
+        names = [role] if role else (yield from _roles(pool))
+        pages = yield [("ZRANGE", keys.pending(name), 0, limit - 1, "WITHSCORES") for name in names]
+        found = [(float(score), id_) for page in pages for id_, score in page]
         return [id_ for _, id_ in sorted(found)[:limit]]
     key = {TaskState.ASSIGNED: keys.leases}.get(state, f"{keys.prefix}{state.value}")
-    return list(pool.client.zrange(key, 0, limit - 1))
+    (ids,) = yield [("ZRANGE", key, 0, limit - 1)]
+    return list(ids)
 
 
-def agents(pool: Pool, limit: int = MOST) -> list[Agent]:
+def _roles(pool: PoolRef) -> Exchange[list[str]]:
+    (names,) = yield [("SMEMBERS", pool.keys.roles)]
+    return sorted(names)
+
+
+@exchange
+def agents(pool: PoolRef, limit: int = MOST) -> Exchange[list[Agent]]:
     """Known agents, live ones first, at most `limit`."""
-    keys, limit = pool.keys, min(limit, MOST)
-    ids = pool.client.zrange(keys.alive, 0, limit - 1)
-    if len(ids) < limit:
-        ids = [*ids, *pool.client.zrange(keys.gone, 0, limit - len(ids) - 1)]
-    return [agent for agent in agents_by_id(pool, ids) if agent is not None]
+    last = min(limit, MOST) - 1
+    alive, gone = yield [
+        ("ZRANGE", pool.keys.alive, 0, last),
+        ("ZRANGE", pool.keys.gone, 0, last),
+    ]
+    found = yield from agents_by_id.steps(pool, [*alive, *gone][: last + 1])
+    return [agent for agent in found if agent is not None]
 
 
-def agents_by_id(pool: Pool, ids: Sequence[str]) -> list[Agent | None]:
+@exchange
+def agents_by_id(pool: PoolRef, ids: Sequence[str]) -> Exchange[list[Agent | None]]:
     """The agents of these ids, None for unknown ones, in one round trip."""
-    pipe = pool.client.pipeline(transaction=False)
-    for agent_id in ids:
-        pipe.hgetall(pool.keys.agent(agent_id))
-    now_ms = now_s(pool) * 1000
-    return [_agent(id_, fields, now_ms) for id_, fields in zip(ids, pipe.execute(), strict=True)]
+    now_ms = (yield from now_s.steps(pool)) * 1000
+    found = yield [("HGETALL", pool.keys.agent(agent_id)) for agent_id in ids]
+    return [_agent(id_, fields, now_ms) for id_, fields in zip(ids, found, strict=True)]
 
 
 def _agent(agent_id: str, fields: dict[str, str], now_ms: float) -> Agent | None:
@@ -181,16 +195,19 @@ def _agent(agent_id: str, fields: dict[str, str], now_ms: float) -> Agent | None
     )
 
 
-def queues(pool: Pool) -> list[RoleQueue]:
+@exchange
+def queues(pool: PoolRef) -> Exchange[list[RoleQueue]]:
     """Every role's depth, age and capacity. Depth and age come from the pending sets themselves."""
-    keys, now = pool.keys, now_s(pool)
-    roles = sorted(pool.client.smembers(keys.roles))
-    pipe = pool.client.pipeline(transaction=False)
+    keys, now = pool.keys, (yield from now_s.steps(pool))
+    roles = yield from _roles(pool)
+    asks: list[Command] = []
     for role in roles:
-        pipe.zcard(keys.pending(role))
-        pipe.zrange(keys.pending(role), 0, 0, withscores=True)
-        pipe.hgetall(keys.role(role))
-    replies = pipe.execute()
+        asks += [
+            ("ZCARD", keys.pending(role)),
+            ("ZRANGE", keys.pending(role), 0, 0, "WITHSCORES"),
+            ("HGETALL", keys.role(role)),
+        ]
+    replies = yield asks
     out = []
     for i, role in enumerate(roles):
         pending, head, counters = replies[3 * i : 3 * i + 3]
@@ -203,12 +220,13 @@ def queues(pool: Pool) -> list[RoleQueue]:
     return out
 
 
-def load_metrics(pool: Pool) -> LoadMetrics:
+@exchange
+def load_metrics(pool: PoolRef) -> Exchange[LoadMetrics]:
     """How busy the pool is, from the counters. An agent is active until its TTL has passed and it
     was found lost.
     """
-    rows = queues(pool)
-    total_agents = pool.client.zcard(pool.keys.alive) + pool.client.zcard(pool.keys.gone)
+    rows = yield from queues.steps(pool)
+    total_agents = sum((yield [("ZCARD", pool.keys.alive), ("ZCARD", pool.keys.gone)]))
     capacity, used = sum(row.capacity for row in rows), sum(row.used for row in rows)
     return LoadMetrics(
         total_agents=total_agents,

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from enum import StrEnum
 from typing import NamedTuple
 
-from balancer.ledger.pool import Arg, Pool
+from balancer.ledger.exchange import Arg
+from balancer.ledger.pool import Pool
 from balancer.ledger.script import Script
 from balancer.protocol.events import MAX_ERROR_BYTES, MAX_RESULT_BYTES, Completion
 

@@ -11,7 +11,8 @@ from balancer.core.lanes import Lane, lane_definition
 from balancer.core.model import Task
 from balancer.core.payload import encode_body
 from balancer.core.settings import PoolSettings
-from balancer.ledger.pool import Arg, Pool
+from balancer.ledger.exchange import Arg, Exchange, exchange
+from balancer.ledger.pool import PoolRef
 from balancer.ledger.script import Script
 
 SCRIPT = Script("submit")
@@ -96,7 +97,8 @@ def _chunks(packed: Sequence[_Packed]) -> list[Sequence[_Packed]]:
     return chunks
 
 
-def submit(pool: Pool, tasks: Sequence[Task]) -> list[Submitted]:
+@exchange
+def submit(pool: PoolRef, tasks: Sequence[Task]) -> Exchange[list[Submitted]]:
     """Submit tasks, in this order, in one round trip. Up to 200 go in one atomic call; more are
     several calls.
 
@@ -106,8 +108,7 @@ def submit(pool: Pool, tasks: Sequence[Task]) -> list[Submitted]:
     if not tasks:
         return []
     packed = [_pack(task, pool.settings) for task in tasks]
-    calls = [_call(chunk) for chunk in _chunks(packed)]
-    replies = [pool.run(SCRIPT, calls[0])] if len(calls) == 1 else pool.run_many(SCRIPT, calls)
+    replies = yield [pool.call(SCRIPT, _call(chunk)) for chunk in _chunks(packed)]
     flat = [word for reply in replies for word in reply]
     return [
         Submitted(task.id, Outcome(flat[2 * i]), flat[2 * i + 1]) for i, task in enumerate(tasks)

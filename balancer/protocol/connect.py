@@ -35,22 +35,34 @@ def connect(url: str, *, block_s: float = 0.0, max_connections: int = 64) -> Tex
     Raises:
         ValueError: the address is not a Redis URL.
     """
+    return redis.Redis.from_url(url, max_connections=max_connections, **_options(url, block_s))
+
+
+def connect_async(url: str, *, block_s: float = 0.0, max_connections: int = 64) -> TextRedis:
+    """The same for asyncio. It belongs to the event loop that first uses it."""
+    # Loaded for those who use it: it takes as long as the rest of the client.
+    from redis import asyncio as aio
+    from redis.asyncio.retry import Retry as AsyncRetry
+
+    options = _options(url, block_s) | {"retry": AsyncRetry(NoBackoff(), 0)}
+    return aio.Redis.from_url(url, max_connections=max_connections, **options)
+
+
+def _options(url: str, block_s: float) -> dict[str, Any]:
     # A unix socket has no keepalive to set, and the client refuses the word.
     tcp = (
         {}
         if url.startswith("unix:")
         else {"socket_keepalive": True, "socket_connect_timeout": CALL_TIMEOUT_S}
     )
-    return redis.Redis.from_url(
-        url,
-        decode_responses=True,
-        encoding_errors="replace",  # what an agent wrote may be no text: to be set aside, not to raise
-        protocol=3,
-        legacy_responses=False,
-        socket_timeout=block_s + BLOCK_MARGIN_S if block_s else CALL_TIMEOUT_S,
-        health_check_interval=30,
-        retry=Retry(NoBackoff(), 0),
-        max_connections=max_connections,
-        client_name="workload-balancer",
+    return {
+        "decode_responses": True,
+        "encoding_errors": "replace",  # what an agent wrote may be no text: to be set aside, not to raise
+        "protocol": 3,
+        "legacy_responses": False,
+        "socket_timeout": block_s + BLOCK_MARGIN_S if block_s else CALL_TIMEOUT_S,
+        "health_check_interval": 30,
+        "retry": Retry(NoBackoff(), 0),
+        "client_name": "workload-balancer",
         **tcp,
-    )
+    }

@@ -14,7 +14,7 @@ from balancer.core.model import Priority
 from balancer.core.settings import PoolSettings, RoleSettings
 from balancer.ledger import Pool
 from balancer.ledger import submit as submits
-from balancer.ledger.pool import Arg
+from balancer.ledger.exchange import Arg
 from tests.support.factories import (
     NOW_US,
     Clock,

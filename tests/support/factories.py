@@ -21,7 +21,7 @@ from balancer.ledger import commit as commits
 from balancer.ledger import settle as settles
 from balancer.ledger import submit as submits
 from balancer.ledger.event import Event
-from balancer.ledger.pool import Arg
+from balancer.ledger.exchange import Arg
 from balancer.ledger.script import Script
 from balancer.ledger.view import Viewer
 from balancer.protocol import Completion, Heartbeat, Status, TextRedis

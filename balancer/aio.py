@@ -1,0 +1,153 @@
+"""What a producer holds in an asyncio program: the calls of `balancer.client`, awaited."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from redis.exceptions import RedisError
+
+from balancer.core.errors import InvalidInput
+from balancer.core.model import Agent, LoadMetrics, Task
+from balancer.exchanges import submitting, tasks
+from balancer.exchanges.opening import DEADLINE_S, address, opened, patient
+from balancer.ledger import read
+from balancer.ledger.exchange import Command, Exchange, Pause, T, Wire
+from balancer.ledger.pool import PoolRef
+from balancer.ledger.read import RoleQueue, TaskStatus
+from balancer.ledger.submit import Submitted
+from balancer.protocol.connect import TextRedis, connect_async
+
+
+class AsyncBalancer:
+    """A producer's door to one pool, for one event loop. Any number of tasks of that loop may share
+    it. Each method does what the method of this name of `Balancer` does.
+
+    The pool is looked for with the first call; `async with` makes that one of its own.
+
+    Args:
+        redis_url: where Redis is; default: $BALANCER_REDIS_URL, else redis://127.0.0.1:6379/0.
+        pool: the pool's name; default: $BALANCER_POOL, else "default".
+        deadline_s: how long a call goes on trying while Redis cannot answer.
+
+    Raises:
+        PoolMissing: no balancer has ever served this pool.
+        Unavailable: Redis did not answer within the deadline.
+    """
+
+    def __init__(
+        self,
+        redis_url: str | None = None,
+        pool: str | None = None,
+        *,
+        deadline_s: float = DEADLINE_S,
+    ) -> None:
+        self._deadline_s = deadline_s
+        url, self._name = address(redis_url, pool)
+        try:
+            self._client = connect_async(url)
+        except ValueError as error:
+            raise InvalidInput(f"redis_url: {error}") from None
+        self._pool: PoolRef | None = None
+        self._opening = asyncio.Lock()
+
+    async def submit(self, task: Task | Mapping[str, Any] | None = None, /, **fields: Any) -> str:
+        """Submit one task and return its id. See Balancer.submit."""
+        return await self._ask(submitting.submit(await self.pool(), task, fields))
+
+    async def submit_many(self, tasks: Iterable[Task | Mapping[str, Any]]) -> list[Submitted]:
+        """Submit tasks in this order, in one round trip. See Balancer.submit_many."""
+        return await self._ask(submitting.submit_many(await self.pool(), tasks))
+
+    async def status(self, task_id: str) -> TaskStatus:
+        """What the pool knows of a task. See Balancer.status."""
+        return await self._ask(tasks.status(await self.pool(), task_id))
+
+    async def statuses(self, task_ids: Sequence[str]) -> list[TaskStatus | None]:
+        """Many at once, None for unknown ones."""
+        return await self._ask(tasks.statuses(await self.pool(), task_ids))
+
+    async def result(self, task_id: str) -> Any:
+        """The result of a completed task. See Balancer.result."""
+        return await self._ask(tasks.result(await self.pool(), task_id))
+
+    async def wait(self, task_id: str, timeout_s: float) -> TaskStatus:
+        """Wait until a task has ended. See Balancer.wait."""
+        return await self._ask(tasks.wait(await self.pool(), task_id, timeout_s))
+
+    async def cancel(self, task_id: str, reason: str = "cancelled") -> None:
+        """Cancel a task that no agent holds yet. See Balancer.cancel."""
+        await self._ask(tasks.cancel(await self.pool(), task_id, reason))
+
+    async def load_metrics(self) -> LoadMetrics:
+        """How busy the pool is."""
+        return await self._ask(read.load_metrics.steps(await self.pool()))
+
+    async def agents(self, limit: int = read.MOST) -> list[Agent]:
+        """Known agents, live ones first."""
+        return await self._ask(read.agents.steps(await self.pool(), limit))
+
+    async def queues(self) -> list[RoleQueue]:
+        """Depth, age and capacity of every role."""
+        return await self._ask(read.queues.steps(await self.pool()))
+
+    async def pool(self) -> PoolRef:
+        """The opened pool; looked for once."""
+        async with self._opening:
+            if self._pool is None:
+                self._pool = await self._ask(opened(self._name))
+        return self._pool
+
+    async def close(self) -> None:
+        """Give the connections back."""
+        await self._client.aclose()
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self.pool()
+        except BaseException:
+            await self.close()
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def _ask(self, exchange: Exchange[T]) -> T:
+        return await drive(self._client, patient(exchange, self._deadline_s))
+
+
+async def drive(client: TextRedis, wire: Wire[T]) -> T:
+    """Carry it over an asyncio client; the twin of `balancer.ledger.exchange.drive`."""
+    reply: Any = None
+    while True:
+        try:
+            step = wire.send(reply)
+        except StopIteration as done:
+            return done.value  # type: ignore[no-any-return]
+        if isinstance(step, Pause):
+            await asyncio.sleep(step.seconds)
+            reply = time.monotonic()
+        else:
+            reply = await _sent(client, step)
+
+
+async def _sent(client: TextRedis, commands: Sequence[Command]) -> list[Any]:
+    """One round trip; an error stands where its reply would."""
+    try:
+        if len(commands) == 1:
+            return [await client.execute_command(*commands[0])]
+        pipe = client.pipeline(transaction=False)
+        for command in commands:
+            pipe.execute_command(*command)
+        return await pipe.execute(raise_on_error=False)  # type: ignore[no-any-return]
+    except (RedisError, UnicodeError) as error:
+        return [error] * len(commands)

@@ -1,0 +1,71 @@
+"""Finding the pool, and going on asking while Redis cannot answer."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, NamedTuple
+
+from redis.exceptions import RedisError
+
+from balancer.core.errors import InvalidInput
+from balancer.inputs import check_ids
+from balancer.ledger.exchange import Asks, Exchange, Pause, T, Wire, spoken, wired
+from balancer.ledger.pool import PoolRef, opening
+from balancer.retry import Patience
+
+#: Where Redis is when nothing says otherwise.
+DEFAULT_URL = "redis://127.0.0.1:6379/0"
+#: How long a call goes on trying while Redis cannot answer, seconds.
+DEADLINE_S = 10.0
+
+
+class Address(NamedTuple):
+    """Where a pool is."""
+
+    url: str
+    pool: str
+
+
+def address(redis_url: str | None, pool: str | None) -> Address:
+    """What the caller says, else the environment, else the defaults.
+
+    Raises:
+        InvalidInput: the pool's name is none.
+    """
+    name = pool or os.environ.get("BALANCER_POOL") or "default"
+    check_ids([name], "pool")
+    return Address(redis_url or os.environ.get("BALANCER_REDIS_URL") or DEFAULT_URL, name)
+
+
+def opened(name: str) -> Exchange[PoolRef]:
+    """The pool of this name.
+
+    Raises:
+        PoolMissing: no balancer has ever served this pool.
+        SchemaMismatch: it needs a newer version.
+        InvalidInput: the address cannot be spoken to at all.
+    """
+    try:
+        return (yield from opening(name))
+    except UnicodeError as error:  # of the host's name, or of a password
+        raise InvalidInput(f"redis_url: {error}") from None
+
+
+def patient(exchange: Exchange[T], deadline_s: float) -> Wire[T]:
+    """An exchange whose round trips are sent again while Redis cannot answer, each for at most
+    deadline_s.
+
+    Raises:
+        Unavailable: no answer within the deadline. Whether the last sending took effect is unknown.
+    """
+
+    def answer(asks: Asks) -> Wire[list[Any]]:
+        patience = Patience(deadline_s)
+        while True:
+            try:
+                return (yield from spoken(asks))
+            except RedisError as error:
+                delay_s = patience.after(error)
+            yield Pause(delay_s)
+
+    return wired(exchange, answer)
