@@ -7,10 +7,14 @@ The audit reads the facts from Redis; the state-machine test runs the same rules
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import NamedTuple
+
+from balancer.core.options import TaskOptions, expiry_us
 
 #: Which collections hold a task of a state.
 HOMES = {
+    "scheduled": {"scheduled"},
     "blocked": {"blocked"},
     "pending": {"pending", "lane"},
     "assigned": {"leases"},
@@ -45,6 +49,8 @@ class TaskFacts(NamedTuple):
     homes: set[str]
     lease: Lease | None
     open_parents: int
+    expires_us: float | None = None
+    dedup_task: str = ""
 
 
 class AgentFacts(NamedTuple):
@@ -103,6 +109,15 @@ def task_violations(task: TaskFacts) -> list[str]:
             out.append(
                 f"task {task.id}: dead after {task.fields.get('failures', 0)} failures of {allowed}"
             )
+    return out + _option_violations(task)
+
+
+def _option_violations(task: TaskFacts) -> list[str]:
+    out, due = [], expiry_us(task.fields)
+    if task.expires_us != due:
+        out.append(f"task {task.id}: it expires at {due}, but is listed at {task.expires_us}")
+    if TaskOptions.read(task.fields.get("o")).dedup and task.dedup_task != task.id:
+        out.append(f"task {task.id}: its dedup key leads to {task.dedup_task or 'no task'}")
     return out
 
 
@@ -145,7 +160,7 @@ def total_violations(totals: Totals) -> list[str]:
     """What is wrong with totals that were read at one instant."""
     out = []
     pending = sum(role.pending for role in totals.roles.values())
-    states = ("blocked", "failed", "leases", "completed", "dead", "cancelled")
+    states = ("scheduled", "blocked", "failed", "leases", "completed", "dead", "cancelled")
     stored = pending + sum(totals.sizes[name] for name in states)
     accepted = totals.counters.get("accepted", 0)
     if stored != accepted:
@@ -169,11 +184,15 @@ def total_violations(totals: Totals) -> list[str]:
         "cancelled",
         "reclaimed",
         "failed_attempts",
+        "assigned",
+        "returned",
+        "dropped",
+        "scheduled",
     ):
         total = sum(role.counters.get(name, 0) for role in totals.roles.values())
         if total != totals.counters.get(name, 0):
             out.append(f"pool: {name} is {totals.counters.get(name, 0)}, its roles sum to {total}")
-    for name in ("completed", "dead", "cancelled"):
+    for name in ("scheduled", "completed", "dead", "cancelled"):
         if totals.counters.get(name, 0) != totals.sizes[name]:
             out.append(
                 f"pool: {name} is {totals.counters.get(name, 0)}, {totals.sizes[name]} tasks are {name}"
@@ -181,9 +200,17 @@ def total_violations(totals: Totals) -> list[str]:
     return out
 
 
-def sum_violations(totals: Totals, agents: list[AgentFacts]) -> list[str]:
-    """What is wrong with sums over all agents. Only meaningful when nothing moved between the
-    reads.
+def waiting(counters: Mapping[str, int]) -> int:
+    """Tasks of a role that no agent holds and that have not ended, from its life counts."""
+    came = counters.get("accepted", 0) + counters.get("returned", 0)
+    return came - counters.get("assigned", 0) - counters.get("dropped", 0)
+
+
+def sum_violations(
+    totals: Totals, agents: list[AgentFacts], waiting_tasks: Mapping[str, int]
+) -> list[str]:
+    """What is wrong with sums over all agents and tasks (`waiting_tasks` by role). Only meaningful
+    when nothing moved between the reads.
     """
     out = []
     for role, facts in totals.roles.items():
@@ -201,6 +228,11 @@ def sum_violations(totals: Totals, agents: list[AgentFacts]) -> list[str]:
             for name, value in sums.items()
             if facts.counters.get(name, 0) != value
         ]
+        found = waiting_tasks.get(role, 0)
+        if found != waiting(facts.counters):
+            out.append(
+                f"role {role}: {waiting(facts.counters)} tasks wait by its counts, {found} do"
+            )
         if free != facts.free_units:
             out.append(f"role {role}: {facts.free_units} units free by class, {free} by agent")
     return out

@@ -5,7 +5,7 @@
 -- Outcomes -
 -- Keeps   one instant: nothing can move between two of these numbers
 local sizes, roles = {}, {}
-for _, name in ipairs({ 'blocked', 'failed', 'leases', 'completed', 'dead', 'cancelled', 'release', 'alive', 'gone' }) do
+for _, name in ipairs({ 'scheduled', 'expiry', 'blocked', 'failed', 'leases', 'completed', 'dead', 'cancelled', 'release', 'alive', 'gone' }) do
   sizes[#sizes + 1] = name
   sizes[#sizes + 1] = redis.call('ZCARD', K[name])
 end

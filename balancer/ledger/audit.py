@@ -8,6 +8,7 @@ happened between the first read and the last ("exact").
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -22,6 +23,7 @@ from balancer.core.invariants import (
     task_violations,
     total_violations,
 )
+from balancer.core.options import WAITING
 from balancer.ledger.pool import Pool
 from balancer.ledger.script import Script
 
@@ -52,16 +54,18 @@ def audit(pool: Pool) -> Audit:
     before = read_totals(pool)
     violations = total_violations(before)
     agents = list(read_agents(pool))
-    tasks = 0
+    tasks, waiting = 0, Counter[str]()
     for task in read_tasks(pool, before):
         tasks += 1
+        if task.fields.get("state") in WAITING:
+            waiting[task.fields["role"]] += 1
         violations += task_violations(task)
     for agent in agents:
         violations += agent_violations(agent)
     after = read_totals(pool)
     exact = before == after
     if exact:
-        violations += sum_violations(after, agents)
+        violations += sum_violations(after, agents, waiting)
         if tasks != after.counters.get("accepted", 0):
             violations.append(
                 f"pool: {after.counters.get('accepted', 0)} tasks were accepted, {tasks} were found"
@@ -105,12 +109,19 @@ def read_tasks(pool: Pool, totals: Totals) -> Iterator[TaskFacts]:
     missed.
     """
     k = pool.keys
-    collections = [k.blocked, k.failed, k.leases, k.completed, k.dead, k.cancelled]
+    collections = [k.scheduled, k.blocked, k.failed, k.leases, k.completed, k.dead, k.cancelled]
     for key in [*collections, *(k.pending(role) for role in totals.roles)]:
         for page in _pages(pool, key, CAP_TASKS):
-            for id_, fields, homes, record, parents in pool.run(TASKS, page):
-                lease = Lease.read(record) if record else None
-                yield TaskFacts(id_, dict(_pairs(fields)), set(homes), lease, int(parents))
+            for id_, fields, homes, record, parents, expires, first in pool.run(TASKS, page):
+                yield TaskFacts(
+                    id_,
+                    dict(_pairs(fields)),
+                    set(homes),
+                    Lease.read(record) if record else None,
+                    int(parents),
+                    float(expires) if expires != "" else None,
+                    first,
+                )
 
 
 def _pages(pool: Pool, key: str, size: int) -> Iterator[list[str]]:

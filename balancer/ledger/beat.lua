@@ -5,7 +5,7 @@
 -- Returns per heartbeat: outcome
 -- Outcomes joined, ok, changed, new_boot, stale, other_boot, too_many_agents, too_many_roles, bad
 -- Keeps   a heartbeat never changes used or n; older entries, seqs and boots change nothing
--- Uses    agent, task, boots
+-- Uses    agent, waiting, task, boots
 local max_losses, at, beats = int(ARGV[5], 1, 100, 'max_losses'), 5, {}
 local function arg()
   at = at + 1

@@ -4,7 +4,7 @@
 -- Returns per task: outcome, state before
 -- Outcomes cancelled, already, assigned, finished, unknown
 -- Keeps   a task that an agent holds is left alone
--- Uses    task
+-- Uses    waiting, task
 if #ARGV < 5 or #ARGV > 204 then bad('tasks: from 1 to 200') end
 local reply = {}
 for i = 5, #ARGV do
@@ -19,10 +19,7 @@ for i = 5, #ARGV do
   elseif t.state == 'completed' or t.state == 'dead' then
     outcome = 'finished'
   else
-    -- The removal goes first: after it the rest runs even when Redis is out of memory.
-    redis.call('ZREM', t.state == 'pending' and k_pending(t.role) or K[t.state], id)
-    if t.state == 'pending' then take(t) end
-    if t.state == 'blocked' then redis.call('DEL', k_parents(id)) end
+    stop_waiting(t)
     finish(t, 'cancelled', ARGV[4], '0')
     event('cancelled', id, '-', (string.gsub(ARGV[4], '%c', ' ')))
   end

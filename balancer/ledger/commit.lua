@@ -4,7 +4,7 @@
 -- Returns per proposal: outcome, attempt
 -- Outcomes assigned, already, not_pending, not_accepting, full, no_agent
 -- Keeps   used + cost <= max at every grant; inbox, held, leases and counters change together
--- Uses    agent, task
+-- Uses    agent, waiting, task
 local PROPOSALS = (#ARGV - 3) / 6
 if PROPOSALS < 1 or PROPOSALS > 128 or PROPOSALS % 1 ~= 0 then bad('proposals: from 1 to 128, six arguments each') end
 for i = 4, #ARGV, 6 do int(ARGV[i + 3], 0, 9007199254740991, 'estimate_ms') end

@@ -4,7 +4,7 @@
 -- Returns {moved, more (0, 1)}
 -- Outcomes -
 -- Keeps   a failed try is ready at its retry time, however late this runs
--- Uses    task
+-- Uses    waiting, task
 local due = redis.call('ZRANGEBYSCORE', K.failed, '-inf', str(now_us), 'WITHSCORES', 'LIMIT', 0, 200)
 for i = 1, #due, 2 do
   local id, at = due[i], tonumber(due[i + 1])

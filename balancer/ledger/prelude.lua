@@ -9,7 +9,7 @@ end
 
 local K = {
   settings = P .. 'settings', roles = P .. 'roles', lanedef = P .. 'lanedef', laneref = P .. 'laneref',
-  blocked = P .. 'blocked', release = P .. 'release', failed = P .. 'failed', leases = P .. 'leases',
+  scheduled = P .. 'scheduled', expiry = P .. 'expiry', blocked = P .. 'blocked', release = P .. 'release', failed = P .. 'failed', leases = P .. 'leases',
   completed = P .. 'completed', dead = P .. 'dead', cancelled = P .. 'cancelled', classdef = P .. 'classdef',
   classn = P .. 'classn', alive = P .. 'alive', gone = P .. 'gone', agent_timers = P .. 'agent_timers',
   pool = P .. 'pool', heartbeats = P .. 'heartbeats', completions = P .. 'completions', events = P .. 'events',
@@ -20,6 +20,7 @@ local function k_body(id) return P .. 'body:' .. id end
 local function k_result(id) return P .. 'result:' .. id end
 local function k_parents(id) return P .. 'parents:' .. id end
 local function k_children(id) return P .. 'children:' .. id end
+local function k_dedup(hash) return P .. 'dedup:' .. hash end
 local function k_pending(role) return P .. 'pending:' .. role end
 local function k_lane(lid) return P .. 'lane:' .. lid end
 local function k_lanes(role) return P .. 'lanes:' .. role end

@@ -4,7 +4,7 @@
 -- Returns {verdict, requeued, dead, more (0, 1)}
 -- Outcomes lost, gone, rebooted, alive, in_grace, unknown
 -- Keeps   silence is judged only against heartbeats that were applied; reclaimed work keeps its place
--- Uses    agent, task
+-- Uses    agent, waiting, task
 local id, max_losses = ARGV[4], int(ARGV[5], 1, 100, 'max_losses')
 local a = load_agent(id)
 -- A removal goes first: after it the rest runs even when Redis is out of memory.

@@ -4,7 +4,7 @@
 -- Returns {ready, dead, more (0, 1)}
 -- Outcomes ready, dead
 -- Keeps   a child is told once per parent: only the removal of that parent from its set counts
--- Uses    task
+-- Uses    waiting, task
 local budget, ready, dead = 200, 0, 0
 
 local function tell(child, parent, parent_state)
@@ -19,8 +19,7 @@ local function tell(child, parent, parent_state)
     dead = dead + 1
   elseif redis.call('EXISTS', k_parents(child)) == 0 then
     redis.call('ZREM', K.blocked, child)
-    place_now(t)
-    event('ready', child, '-', parent)
+    event(make_ready(t) == 'pending' and 'ready' or 'scheduled', child, '-', parent)
     ready = ready + 1
   end
 end

@@ -5,7 +5,7 @@
 -- Returns per entry: outcome; last: whether parents wait in release (0, 1)
 -- Outcomes ok, retry, dead, duplicate, stale, unknown, bad
 -- Keeps   a unit is freed once, by the removal of its own lease; acknowledged only together with its effect
--- Uses    agent, task
+-- Uses    agent, waiting, task
 local retry_delay_us = int(ARGV[4], 0, 86400000000, 'retry_delay_us')
 local ENTRIES = (#ARGV - 4) / 9
 if ENTRIES < 1 or ENTRIES > 100 or ENTRIES % 1 ~= 0 then bad('entries: from 1 to 100, nine arguments each') end
@@ -39,7 +39,7 @@ local function apply(t, status, result, took_ms)
 end
 
 local function take_effect(i)
-  local t = load_task(ARGV[i + 3], ARGV[i + 6] == 'completed' and 11 or 16)
+  local t = load_task(ARGV[i + 3], ARGV[i + 6] == 'completed' and 11 or nil)
   local outcome = judge(t, ARGV[i + 2], ARGV[i + 4], ARGV[i + 5])
   if outcome == 'ok' then outcome = apply(t, ARGV[i + 6], ARGV[i + 7], ARGV[i + 8]) end
   if outcome == 'ok' or outcome == 'retry' or outcome == 'dead' then

@@ -5,7 +5,7 @@
 -- Returns per task: outcome, detail
 -- Outcomes accepted, blocked, duplicate, conflict, unknown_parent, dead_parent, cost_over_max, too_many_lanes, too_many_roles, too_many_children
 -- Keeps   a task id names one definition for ever; a parent exists before its child, so there is no cycle
--- Uses    task
+-- Uses    waiting, task
 local at, lanes, tasks = 4, {}, {}
 local function arg()
   at = at + 1

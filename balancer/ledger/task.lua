@@ -1,47 +1,20 @@
--- Tasks: places in the queue and the ends of a life, gathered and written once per key.
-local PLACED, TAKEN, LANES, CLOSED, REFS = {}, {}, {}, {}, {}
+-- Tasks: read, and the ends of a life; what is written is gathered and written once per key.
+local CLOSED, REFS = {}, {}
 
 -- The first 8 suffice for a grant, the first 11 for a completion; a shorter read is a faster one.
 local FIELDS = {
   'state', 'role', 'lane', 'nonce', 'attempt', 'd', 'cost', 'category', 'close', 'agent', 'kids', 'losses', 'failures',
-  'granted_us', 'ready_us', 'order_us',
+  'granted_us', 'ready_us', 'order_us', 'o', 'not_before_us',
 }
 local function load_task(id, most)
-  local f = redis.call('HMGET', k_task(id), unpack(FIELDS, 1, most or 16))
+  local f = redis.call('HMGET', k_task(id), unpack(FIELDS, 1, most or #FIELDS))
   if not f[1] then return nil end
   return {
     id = id, state = f[1], role = f[2], lane = f[3], nonce = f[4], attempt = tonumber(f[5] or 0), d = f[6], cost = tonumber(f[7]),
     category = f[8], close = f[9], agent = f[10], kids = f[11], losses = tonumber(f[12] or 0), failures = tonumber(f[13] or 0),
-    granted_us = tonumber(f[14] or 0), ready = f[15], order = f[16],
+    granted_us = tonumber(f[14] or 0), ready = f[15], order = f[16], o = f[17],
+    not_before_us = tonumber(f[18] or 0),
   }
-end
-
--- The packed facts: priority, max_failures, timeout_ms, delay_us.
-local function facts(t)
-  local priority, max_failures, timeout_ms, delay_us = string.match(t.d, '^(%a+)|(%d+)|(%d+)|(%-?%d+)|')
-  return priority, tonumber(max_failures), tonumber(timeout_ms), tonumber(delay_us)
-end
-
--- Puts a task into the queue. ready and order are text, as stored.
-local function place(t)
-  put(PLACED, k_pending(t.role), t.ready, t.id)
-  put(PLACED, k_lane(t.lane), t.order, t.id)
-  LANES[t.lane] = t.role
-  WAKE = true
-end
-
--- Puts a task into the queue with a place of its own from now on.
-local function place_now(t)
-  local ready, _, _, _, delay_us = tick_us(), facts(t)
-  t.ready, t.order = str(ready), str(ready + delay_us)
-  redis.call('HSET', k_task(t.id), 'state', 'pending', 'ready_us', t.ready, 'order_us', t.order)
-  place(t)
-end
-
-local function take(t)
-  put(TAKEN, k_pending(t.role), nil, t.id)
-  put(TAKEN, k_lane(t.lane), nil, t.id)
-  LANES[t.lane] = t.role
 end
 
 -- Ends a task for good. The caller has removed it from where it was.
@@ -54,6 +27,9 @@ local function finish(t, state, reason, took_ms)
   REFS[t.lane] = (REFS[t.lane] or 0) - 1
   if t.kids then redis.call('ZADD', K.release, at, t.id) end
   count(t.role, state, 1)
+  if t.state == 'assigned' then return end
+  count(t.role, 'dropped', 1)
+  forget_expiry(t.id)
 end
 
 -- Closes a task's open lease for good. True when this call removed it; only then did capacity change. The caller stores t.close.
@@ -80,6 +56,7 @@ local function fail_try(t, reason, retry_delay_us)
   end
   redis.call('HSET', k_task(t.id), 'state', 'failed', 'reason', reason, 'failures', failures, 'close', t.close)
   redis.call('ZADD', K.failed, str(now_us + retry_delay_us), t.id)
+  begin_wait(t, 'failed')
   return 'retry'
 end
 

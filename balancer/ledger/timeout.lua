@@ -4,7 +4,7 @@
 -- Returns {retry, dead, more (0, 1)}
 -- Outcomes retry, dead
 -- Keeps   the agent had its grace to report the timeout itself; during a pool's grace period its report may not have been read
--- Uses    agent, task
+-- Uses    agent, waiting, task
 local retry_delay_us, grace_ms = int(ARGV[4], 0, 86400000000, 'retry_delay_us'), int(ARGV[5], 0, 86400000, 'grace_ms')
 if now_ms < tonumber(redis.call('HGET', KEYS[1], 'grace_until_ms')) then return { 0, 0, 0 } end
 local over = redis.call('ZRANGEBYSCORE', K.leases, '-inf', str(now_us - 1000 * grace_ms), 'LIMIT', 0, 100)

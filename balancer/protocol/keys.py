@@ -24,6 +24,8 @@ class Keys:
         self.roles = f"{prefix}roles"  # SET
         self.lanedef = f"{prefix}lanedef"  # HASH
         self.laneref = f"{prefix}laneref"  # HASH
+        self.scheduled = f"{prefix}scheduled"  # ZSET due_us
+        self.expiry = f"{prefix}expiry"  # ZSET moment_us
         self.blocked = f"{prefix}blocked"  # ZSET accepted_us
         self.release = f"{prefix}release"  # ZSET ended_us
         self.failed = f"{prefix}failed"  # ZSET due_us
@@ -63,6 +65,12 @@ class Keys:
     def children(self, task_id: str) -> str:
         """ZSET accepted_us: tasks that wait for this one."""
         return f"{self.prefix}children:{task_id}"
+
+    def dedup(self, key_hash: str) -> str:
+        """STRING: id of the task that was submitted under a dedup key. Named by the key's hash: what
+        users write never becomes a key.
+        """
+        return f"{self.prefix}dedup:{key_hash}"
 
     def pending(self, role: str) -> str:
         """ZSET ready_us: all pending tasks of a role. Its size is the queue depth (autoscalers may

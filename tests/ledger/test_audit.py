@@ -56,10 +56,11 @@ def test_totals_are_what_the_pool_holds(virtual_pool: Pool) -> None:
 
     counters = {
         "accepted": 7, "assigned": 4, "capacity": 4, "agents": 2, "used": 1, "running": 1, "completed": 1,
-        "dead": 1, "cancelled": 1, "failed_attempts": 2,
+        "dead": 1, "cancelled": 1, "failed_attempts": 2, "returned": 1, "dropped": 1,
     }  # fmt: skip
     sizes = {
-        "blocked": 1, "failed": 1, "leases": 1, "completed": 1, "dead": 1, "cancelled": 1, "release": 0, "alive": 2,
+        "scheduled": 0, "expiry": 0, "blocked": 1, "failed": 1, "leases": 1, "completed": 1, "dead": 1, "cancelled": 1,
+        "release": 0, "alive": 2,
         "gone": 0,
     }  # fmt: skip
     expected = Totals(

@@ -37,8 +37,8 @@ def ended(id_: str, reason: str = "cancelled") -> dict[str, object]:
         ),
         f"cancelled {id_}": NOW_US,
         f"laneref {LANE}": "3",
-        "role:dev cancelled": "2",
-        "pool cancelled": "2",
+        **fields("role:dev", cancelled="2", dropped="2"),
+        **fields("pool", cancelled="2", dropped="2"),
     }
 
 

@@ -94,6 +94,8 @@ def test_reclaim_of_a_lost_agent_requeues_its_work_at_its_old_place(silent: Pool
         f"lane:{LANE} t1": order,
         f"lanes:dev {LANE}": order,
         "wake": ["1"],
+        **fields("role:dev", returned="1"),
+        **fields("pool", returned="1"),
     }
     assert sorted(seen.events) == [
         ("agent_lost", "", "a1", "20000"),

@@ -102,8 +102,8 @@ def test_child_dies_with_the_first_parent_that_failed_for_good(family: Pool) -> 
         "children:p1 one": GONE,
         "release p1": GONE,
         f"laneref {LANE}": "1",
-        "role:dev dead": "3",
-        "pool dead": "3",
+        **fields("role:dev", dead="3", dropped="2"),
+        **fields("pool", dead="3", dropped="2"),
     }
     assert seen.events == [
         ("dead", "both", "", "parent_failed"),

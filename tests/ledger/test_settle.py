@@ -109,8 +109,8 @@ def test_failed_try_waits_for_its_retry(working: Pool) -> None:
         "result:t1": '{"error":"no luck"}',
         "failed t1": NOW_US + 7_000_000,
         f"completions {done.entry}": GONE,
-        "role:dev failed_attempts": "1",
-        "pool failed_attempts": "1",
+        **fields("role:dev", failed_attempts="1", returned="1"),
+        **fields("pool", failed_attempts="1", returned="1"),
     }
     assert seen.events == [("failed", "t1", "a1", "retry")]
 

@@ -193,8 +193,8 @@ def test_submit_with_failed_parent_is_dead_at_once(virtual_pool: Pool, parent: s
         **fields("task:t1", accepted_us=at, ready_us=at, order_us=str(clock_us + 1 - MEDIUM_US)),
         **fields("task:t1", ended_us=str(NOW_US), reason="parent_failed", took_ms="0"),
         "dead t1": NOW_US,
-        **fields("role:dev", accepted="8", dead="2"),
-        **fields("pool", accepted="8", dead="2"),
+        **fields("role:dev", accepted="8", dead="2", dropped="2"),
+        **fields("pool", accepted="8", dead="2", dropped="2"),
         "meta clock_us": at,
     }
     with changes(virtual_pool) as again:

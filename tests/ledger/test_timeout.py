@@ -69,8 +69,8 @@ def test_overdue_try_has_failed_and_will_be_tried_again(overdue: Pool) -> None:
     assert seen.state == expected | {
         **fields("task:t1", state="failed", close="revoked", failures="1", reason="timeout"),
         "failed t1": NOW_US + 20_000_000,
-        **fields("role:dev", used="0", running="0", failed_attempts="1"),
-        **fields("pool", used="0", running="0", failed_attempts="1"),
+        **fields("role:dev", used="0", running="0", failed_attempts="1", returned="1"),
+        **fields("pool", used="0", running="0", failed_attempts="1", returned="1"),
     }
     assert seen.events == [("failed", "t1", "a1", "timeout")]
     with changes(overdue) as again:

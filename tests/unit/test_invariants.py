@@ -19,6 +19,7 @@ from balancer.core.invariants import (
     total_violations,
 )
 from balancer.core.model import TaskState
+from balancer.core.options import WAITING, expiry_us
 
 LEASE = Lease("t1", 2, 1, "5-0", "boot")
 RANK = 500.0 * 2**42 + 9
@@ -58,12 +59,16 @@ def agent(id_: str = "a1", **changes: Any) -> AgentFacts:
 
 COUNTERS = {
     "capacity": 4, "used": 2, "running": 1, "agents": 1, "accepted": 6, "completed": 1, "dead": 1, "cancelled": 1,
-    "reclaimed": 2, "failed_attempts": 3,
+    "reclaimed": 2, "failed_attempts": 3, "assigned": 4, "returned": 2, "dropped": 2, "scheduled": 0,
 }  # fmt: skip
 SIZES = {
-    "blocked": 0, "failed": 1, "leases": 1, "completed": 1, "dead": 1, "cancelled": 1, "release": 0,
-    "alive": 1, "gone": 0,
+    "scheduled": 0, "expiry": 0, "blocked": 0, "failed": 1, "leases": 1, "completed": 1, "dead": 1, "cancelled": 1,
+    "release": 0, "alive": 1, "gone": 0,
 }  # fmt: skip
+
+
+#: Tasks that wait, by role.
+WAIT = {"dev": 2}
 
 
 def totals(
@@ -83,7 +88,7 @@ def test_sound_task_is_sound(state: str) -> None:
 
 
 def test_every_state_in_use_has_a_home() -> None:
-    assert set(HOMES) == {state.value for state in TaskState} - {"scheduled"}
+    assert set(HOMES) == {state.value for state in TaskState}
 
 
 @pytest.mark.parametrize(
@@ -119,6 +124,23 @@ def test_every_state_in_use_has_a_home() -> None:
         (
             task("dead", fields={"reason": "timeout", "failures": "0"}),
             "task t1: dead after 0 failures of 3",
+        ),
+        (
+            task("scheduled", fields={"o": "fail|9|0|"}),
+            "task t1: it expires at 9, but is listed at None",
+        ),
+        (
+            task("pending", fields={"o": "fail|9|0|"}, expires_us=8),
+            "task t1: it expires at 9, but is listed at 8",
+        ),
+        (task(expires_us=8), "task t1: it expires at None, but is listed at 8"),
+        (
+            task("dead", fields={"o": "fail|0|0|ab"}),
+            "task t1: its dedup key leads to no task",
+        ),
+        (
+            task(fields={"o": "fail|0|0|ab"}, dedup_task="t2"),
+            "task t1: its dedup key leads to t2",
         ),
     ],
 )
@@ -219,7 +241,7 @@ def test_sound_sums_are_sound() -> None:
         "a2", fields={"state": "stopped", "used": "0", "n": "0"}, leases={}, inbox=[], rank=None
     )
 
-    assert sum_violations(totals(), [agent(), stopped]) == []
+    assert sum_violations(totals(), [agent(), stopped], WAIT) == []
 
 
 @pytest.mark.parametrize(
@@ -230,16 +252,41 @@ def test_sound_sums_are_sound() -> None:
         (totals(role={"running": 0}), "role dev: running is 0, its agents sum to 1"),
         (totals(role={"agents": 2}), "role dev: agents is 2, its agents sum to 1"),
         (totals(free_units=3), "role dev: 3 units free by class, 2 by agent"),
+        (totals(role={"returned": 3}), "role dev: 3 tasks wait by its counts, 2 do"),
+        (totals(role={"dropped": 3}), "role dev: 1 tasks wait by its counts, 2 do"),
     ],
 )
 def test_wrong_sum_is_told(facts: Totals, sentence: str) -> None:
-    assert sum_violations(facts, [agent()]) == [sentence]
+    assert sum_violations(facts, [agent()], WAIT) == [sentence]
 
 
 def test_lost_agent_counts_no_capacity_but_what_it_still_holds() -> None:
     lost = agent(fields={"state": "lost"}, rank=None, is_alive=False, is_gone=True)
 
-    assert sum_violations(totals(role={"capacity": 0, "agents": 0}, free_units=0), [lost]) == []
+    assert (
+        sum_violations(totals(role={"capacity": 0, "agents": 0}, free_units=0), [lost], WAIT) == []
+    )
+
+
+@pytest.mark.parametrize(
+    ("fields", "due_us"),
+    [
+        ({"state": "pending"}, None),
+        ({"state": "pending", "o": "run|0|0|ab"}, None),
+        *(({"state": state, "o": "fail|50|0|"}, 50) for state in sorted(WAITING)),
+        *(({"state": state, "o": "fail|50|1|"}, None) for state in sorted(set(HOMES) - WAITING)),
+        *(({"state": state, "o": "fail|0|1|"}, None) for state in sorted(WAITING - {"pending"})),
+        ({"state": "pending", "o": "fail|0|2|"}, 2_010),
+        ({"state": "pending", "o": "fail|2009|2|"}, 2_009),
+        ({"state": "pending", "o": "fail|2011|2|"}, 2_010),
+        ({"state": "pending", "o": "fail|0|2|", "attempt": "1"}, None),
+        ({"state": "pending", "o": "fail|2011|2|", "attempt": "1"}, 2_011),
+    ],
+)
+def test_waiting_task_expires_at_its_time_or_after_its_longest_wait(
+    fields: dict[str, str], due_us: int | None
+) -> None:
+    assert expiry_us({"ready_us": "10", **fields}) == due_us
 
 
 def test_lease_record_reads_as_it_is_written() -> None:
