@@ -85,10 +85,12 @@ class SafeStop(BalancerError):
 
 
 class SchemaMismatch(BalancerError):
-    """The pool was written by a newer version of this library. Nothing was written."""
+    """The pool's data are of a version that this process does not read, older or newer. Nothing was
+    written.
+    """
 
     code = "schema"
-    hint = "upgrade this process"
+    hint = "let the processes of a pool be of one release; a pool of an older release is served by it until it is empty"
 
 
 class BadArgument(BalancerError):

@@ -32,13 +32,14 @@ class Lease(NamedTuple):
     cost: int
     attempt: int
     entry: str
-    boot: str
+    #: Its agent has restarted and does not go on with it.
+    is_orphaned: bool = False
 
     @classmethod
     def read(cls, record: str) -> Lease:
         """Parse a stored record."""
-        task, cost, attempt, entry, boot = record.split(" ")
-        return cls(task, int(cost), int(attempt), entry, boot)
+        task, cost, attempt, entry, *flags = record.split(" ")
+        return cls(task, int(cost), int(attempt), entry, "orphaned" in flags)
 
 
 class TaskFacts(NamedTuple):

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from balancer.core.lanes import Lane, feasible
 from balancer.core.names import new_nonces
 from balancer.core.settings import PoolSettings
-from balancer.core.strategies import Scores, Strategy, make_strategy
+from balancer.core.strategies import Scores, Strategy, make_strategy, reason
 from balancer.core.view import FreeAgent, FreeClass, RoleView, View
 
 #: Below this plan's own numbers.
@@ -33,7 +33,14 @@ class Proposal(NamedTuple):
     cost: int
     estimate_s: float
     scores: Scores
-    reason: str
+    #: What decided, and the type of the agent; they make the reason that people read.
+    strategy: str
+    agent_type: str = ""
+
+    @property
+    def reason(self) -> str:
+        """One line for people."""
+        return reason(self.strategy, self.agent_type or self.agent, self.scores)
 
 
 #: An agent's place within its class: (-score of the agent part, freed_us, number, agent, parts).
@@ -73,7 +80,6 @@ class Planner:
     def __init__(self, settings: PoolSettings, strategy: Strategy | None = None) -> None:
         self._settings = settings
         self._strategy = strategy or make_strategy(settings)
-        self._title = self._strategy.name.replace("_", " ").capitalize()
 
     def plan(self, view: View, most: int = MOST) -> list[Proposal]:
         """At most `most` proposals, first in line first; no agent beyond its units, no task twice."""
@@ -103,16 +109,13 @@ class Planner:
                 continue  # nobody free can take this lane, so none of its tasks
             agent, scores = chosen
             out.append((head.order_us, Proposal(
-                head.task, agent.id, next(nonces), lane.cost, estimates_s[i], scores, self._reason(agent, scores),
+                head.task, agent.id, next(nonces), lane.cost, estimates_s[i], scores, self._strategy.name, agent.type,
             )))  # fmt: skip
             if at + 1 < len(heads):
                 heappush(line, (heads[at + 1], i, at + 1))
             elif size > len(heads):
                 break  # the next task of this lane is not in the picture; it may come before all others
         return out
-
-    def _reason(self, agent: FreeAgent, scores: Scores) -> str:
-        return f"{self._title}: {agent.type or agent.id} (score: {sum(scores.values()):.2f})"
 
     def _rank(self, fc: FreeClass, number: count[int]) -> _Ranked:
         least = self._settings.min_health

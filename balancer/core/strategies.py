@@ -75,6 +75,12 @@ class LeastLoaded:
 STRATEGIES = {cls.name: cls for cls in (BestMatch, LeastLoaded)}
 
 
+def reason(strategy: str, whom: str, scores: Scores) -> str:
+    """Why a task went where it went, in one line for people."""
+    title = strategy.replace("_", " ").capitalize()
+    return f"{title}: {whom} (score: {sum(scores.values()):.2f})" if scores else f"{title}: {whom}"
+
+
 def make_strategy(settings: PoolSettings) -> Strategy:
     """The strategy that the pool's settings name."""
     return STRATEGIES[settings.strategy](settings)

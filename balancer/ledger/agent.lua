@@ -7,15 +7,16 @@ local function free_of(a)
   return math.max(0, a.max - a.used)
 end
 
+-- The fields that grants and completions need stand first: a small hash is searched from its front.
 local function load_agent(id)
   local a = AGENTS[id]
   if a ~= nil then return a end
-  local f = redis.call('HMGET', k_agent(id), 'used', 'n', 'freed_us', 'role', 'class', 'max', 'boot', 'mode', 'state', 'beat_ms', 'ttl_ms')
+  local f = redis.call('HMGET', k_agent(id), 'used', 'n', 'freed_us', 'role', 'class', 'max', 'boot', 'mode', 'state')
   a = false
   if f[4] then
     a = {
       id = id, used = tonumber(f[1]), n = tonumber(f[2]), freed_us = tonumber(f[3]), role = f[4], class = f[5], max = tonumber(f[6]),
-      boot = f[7], mode = f[8], state = f[9], beat_ms = tonumber(f[10]), ttl_ms = tonumber(f[11]),
+      boot = f[7], mode = f[8], state = f[9],
     }
     a.old = { role = a.role, class = a.class, cap = cap_of(a), free = free_of(a), used = a.used, n = a.n, live = a.state == 'live' and 1 or 0, freed_us = a.freed_us }
     AGENT_IDS[#AGENT_IDS + 1] = id
@@ -23,6 +24,9 @@ local function load_agent(id)
   AGENTS[id] = a
   return a
 end
+
+-- A lease record is "task cost attempt entry" and flags. Orphaned: its agent has restarted and does not go on with it.
+local function is_orphaned(record) return string.find(record, ' orphaned', 1, true) ~= nil end
 
 -- One lease less. Only called where HDEL of its nonce answered 1, so a repeat changes nothing.
 local function give_back(a, cost)

@@ -1,7 +1,7 @@
 -- beat: heartbeats are applied; agents join, change, come back, go.
 -- KEYS 1 meta
 -- ARGV 1-3 genesis, schema, now_us | 4 caught_up (0, 1) | 5 max_losses | per heartbeat: kind (beat, bad), entry, agent, boot, seq, start (0, 1),
---      role, type, specializations, class, class definition, max, interval_ms, ttl_ms, mode, held, nonces... | bad: reason as agent, raw as boot
+--      role, d (packed declaration), specializations, class, class definition, max, mode, held, nonces... | bad: reason as agent, raw as boot
 -- Returns per heartbeat: outcome
 -- Outcomes joined, ok, changed, new_boot, stale, other_boot, too_many_agents, too_many_roles, bad
 -- Keeps   a heartbeat never changes used or n; older entries, seqs and boots change nothing
@@ -12,12 +12,13 @@ local function arg()
   return ARGV[at] or bad('heartbeats: the call ends within one')
 end
 while at < #ARGV do
-  local b = { kind = arg(), entry = arg(), agent = arg(), boot = arg(), seq = int(arg(), 0, 9007199254740991, 'seq'), start = arg() == '1', role = arg(), type = arg(), specs = arg(),
-    class = arg(), def = arg(), max = int(arg(), 0, 1000, 'max'), interval_ms = str(int(arg(), 0, 86400000, 'interval_ms')), ttl_ms = int(arg(), 0, 604800000, 'ttl_ms'), mode = arg(), held = {} }
+  local b = { kind = arg(), entry = arg(), agent = arg(), boot = arg(), seq = int(arg(), 0, 9007199254740991, 'seq'), start = arg() == '1', role = arg(), d = arg(), specs = arg(),
+    class = arg(), def = arg(), max = int(arg(), 0, 1000, 'max'), mode = arg(), held = {} }
   for _ = 1, int(arg(), 0, 1000, 'held') do b.held[arg()] = true end
   if not string.match(b.entry, '^%d+%-%d+$') then bad('entry: ' .. b.entry .. ' is not a stream id') end
   if b.kind ~= 'bad' and b.kind ~= 'beat' then bad('kind: ' .. b.kind) end
   if b.kind == 'beat' and not string.find(' running stopping stopped ', ' ' .. b.mode .. ' ', 1, true) then bad('mode: ' .. b.mode) end
+  if b.kind == 'beat' then b.ttl_ms = ttl_of(b.d) end
   beats[#beats + 1] = b
 end
 if #beats > 100 then bad('heartbeats: at most 100 a call') end
@@ -47,7 +48,7 @@ end
 
 local newest = 0
 local function apply(b)
-  local known = redis.call('HMGET', k_agent(b.agent), 'entry', 'seq', 'boots', 'type', 'interval_ms')
+  local known = redis.call('HMGET', k_agent(b.agent), 'entry', 'seq', 'boots', 'd')
   local a, why = load_agent(b.agent), nil
   if not a then
     a, why = new_agent(b)
@@ -64,7 +65,7 @@ local function apply(b)
     if a.role ~= b.role and not enter_role(b.role) then return 'too_many_roles' end
   end
   local outcome, was_live = 'ok', a.state == 'live'
-  local declared = a.class ~= b.class or a.mode ~= b.mode or a.ttl_ms ~= b.ttl_ms or known[4] ~= b.type or known[5] ~= b.interval_ms
+  local declared = a.class ~= b.class or a.mode ~= b.mode or known[4] ~= b.d
   local due = is_due(a)
   if a.boot ~= b.boot then
     outcome = known[1] and 'new_boot' or 'joined'
@@ -86,21 +87,20 @@ local function apply(b)
     redis.call('HSET', K.classdef, b.class, b.def)
   end
   if is_live and (not was_live or b.max > a.max or (a.mode ~= 'running' and b.mode == 'running')) then a.freed_us = now_us end
-  a.role, a.class, a.max, a.mode, a.ttl_ms, a.state = b.role, b.class, b.max, b.mode, b.ttl_ms, is_live and 'live' or 'stopped'
+  a.role, a.class, a.max, a.mode, a.state = b.role, b.class, b.max, b.mode, is_live and 'live' or 'stopped'
   local ms = tonumber(string.match(b.entry, '^%d+'))
   a.beat_ms = ms > now_ms + 2000 and now_ms or ms
   newest = math.max(newest, a.beat_ms)
   if outcome == 'ok' then
     redis.call('HSET', k_agent(a.id), 'entry', b.entry, 'seq', str(b.seq), 'beat_ms', str(a.beat_ms))
   else
-    -- The fields that grants and completions read stand first: a small hash is searched from its front.
+    -- In the order in which they are looked for most.
     redis.call('HSET', k_agent(a.id), 'used', a.used, 'n', a.n, 'freed_us', str(a.freed_us), 'role', a.role, 'class', a.class, 'max', a.max, 'boot', a.boot,
-      'mode', a.mode, 'state', a.state, 'beat_ms', str(a.beat_ms), 'ttl_ms', str(b.ttl_ms), 'interval_ms', b.interval_ms, 'type', b.type, 'entry', b.entry,
-      'seq', str(b.seq), 'boots', boots, 'specs', b.specs)
+      'mode', a.mode, 'state', a.state, 'beat_ms', str(a.beat_ms), 'd', b.d, 'entry', b.entry, 'seq', str(b.seq), 'boots', boots, 'specs', b.specs)
     event('agent_' .. outcome, '-', a.id, a.mode)
   end
   if is_live then
-    alive[a.id], timers[a.id] = a.beat_ms, due and now_ms or a.beat_ms + a.ttl_ms
+    alive[a.id], timers[a.id] = a.beat_ms, due and now_ms or a.beat_ms + b.ttl_ms
     if not was_live then redis.call('ZREM', K.gone, a.id) end
   else
     alive[a.id], timers[a.id] = nil, now_ms

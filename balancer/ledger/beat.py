@@ -41,10 +41,30 @@ class BeatEntry(NamedTuple):
     raw: str = ""
 
 
+class Declared(NamedTuple):
+    """What an agent declares beside its class, as the field `d` keeps it: one short value instead of
+    three.
+    """
+
+    ttl_ms: int
+    interval_ms: int
+    type: str
+
+    def packed(self) -> str:
+        """The stored field."""
+        return f"{self.ttl_ms}|{self.interval_ms}|{self.type}"
+
+    @classmethod
+    def read(cls, text: str) -> Declared:
+        """Parse the stored field."""
+        ttl_ms, interval_ms, type_ = text.split("|")
+        return cls(int(ttl_ms), int(interval_ms), type_)
+
+
 def _args(pool: Pool, item: BeatEntry) -> list[Arg]:
     beat = item.beat
     if beat is None:
-        return ["bad", item.entry, item.reason, item.raw, 0, 0, "", "", "", "", "", 0, 0, 0, "", 0]
+        return ["bad", item.entry, item.reason, item.raw, 0, 0, "", "", "", "", "", 0, "", 0]
     settings = pool.settings
     max_concurrent = beat.max_concurrent
     if max_concurrent is None:
@@ -55,9 +75,9 @@ def _args(pool: Pool, item: BeatEntry) -> list[Arg]:
     specializations = tuple(sorted(set(specializations)))
     class_id, definition = class_definition(AgentClass(beat.role, specializations, max_concurrent))
     return [
-        "beat", item.entry, beat.agent, beat.boot, beat.seq, int(beat.start), beat.role, beat.type or "",
-        ",".join(specializations), class_id, definition, max_concurrent, beat.interval_ms, beat.ttl_ms,
-        beat.mode.value, *([len(beat.held), *beat.held] if beat.start else [0]),
+        "beat", item.entry, beat.agent, beat.boot, beat.seq, int(beat.start), beat.role,
+        Declared(beat.ttl_ms, beat.interval_ms, beat.type or "").packed(), ",".join(specializations),
+        class_id, definition, max_concurrent, beat.mode.value, *([len(beat.held), *beat.held] if beat.start else [0]),
     ]  # fmt: skip
 
 

@@ -6,15 +6,25 @@ local function newer(entry, than)
   return ms > ms2 or (ms == ms2 and seq > seq2)
 end
 
--- The leases that a restarted agent resumes are bound to its new boot and count one loss; reclaim takes the rest.
+-- The TTL of a packed declaration "ttl_ms|interval_ms|type", once its numbers are checked.
+local function ttl_of(d)
+  local ttl_ms, interval_ms = string.match(d, '^([^|]*)|([^|]*)|')
+  int(interval_ms, 0, 86400000, 'interval_ms')
+  return int(ttl_ms, 0, 604800000, 'ttl_ms')
+end
+
+-- The leases that a restarted agent resumes count one loss each; the others are orphaned until reclaim takes them back.
 local function rebind(b, a, max_losses)
   local held = redis.call('HGETALL', k_held(a.id))
   for i = 1, #held, 2 do
-    local task_id, facts = string.match(held[i + 1], '^(%S+)( .* )%S+$')
+    local nonce, record = held[i], held[i + 1]
+    local task_id, orphaned = string.match(record, '^%S+'), is_orphaned(record)
     local losses = tonumber(redis.call('HGET', k_task(task_id), 'losses') or 0) + 1
-    if b.held[held[i]] and losses < max_losses then
-      redis.call('HSET', k_held(a.id), held[i], task_id .. facts .. b.boot)
+    if b.held[nonce] and losses < max_losses then
+      if orphaned then redis.call('HSET', k_held(a.id), nonce, (string.gsub(record, ' orphaned', '', 1))) end
       redis.call('HSET', k_task(task_id), 'losses', losses)
+    elseif not orphaned then
+      redis.call('HSET', k_held(a.id), nonce, record .. ' orphaned')
     end
   end
 end

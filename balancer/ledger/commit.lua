@@ -1,13 +1,13 @@
 -- commit: proposals become assignments, each checked again against what is true now.
 -- KEYS 1 meta
--- ARGV 1-3 genesis, schema, now_us | per proposal: task, agent, nonce, estimate_ms, why, scores
+-- ARGV 1-3 genesis, schema, now_us | per proposal: task, agent, nonce, estimate_ms|strategy, why
 -- Returns per proposal: outcome, attempt
 -- Outcomes assigned, already, not_pending, not_accepting, full, no_agent
 -- Keeps   used + cost <= max at every grant; inbox, held, leases and counters change together
 -- Uses    agent, waiting, task
-local PROPOSALS = (#ARGV - 3) / 6
-if PROPOSALS < 1 or PROPOSALS > 128 or PROPOSALS % 1 ~= 0 then bad('proposals: from 1 to 128, six arguments each') end
-for i = 4, #ARGV, 6 do int(ARGV[i + 3], 0, 9007199254740991, 'estimate_ms') end
+local PROPOSALS = (#ARGV - 3) / 5
+if PROPOSALS < 1 or PROPOSALS > 128 or PROPOSALS % 1 ~= 0 then bad('proposals: from 1 to 128, five arguments each') end
+for i = 4, #ARGV, 5 do int(string.match(ARGV[i + 3], '^([^|]*)|'), 0, 9007199254740991, 'estimate_ms') end
 
 local function judge(t, agent_id, nonce)
   if not t then return 'not_pending' end
@@ -21,7 +21,7 @@ local function judge(t, agent_id, nonce)
 end
 
 local tasks, grants, reply = {}, {}, {}
-for i = 4, #ARGV, 6 do
+for i = 4, #ARGV, 5 do
   local id, agent_id, nonce = ARGV[i], ARGV[i + 1], ARGV[i + 2]
   local t = tasks[id]
   if t == nil then
@@ -33,7 +33,7 @@ for i = 4, #ARGV, 6 do
     local a = load_agent(agent_id)
     t.granted, t.nonce, t.attempt = true, nonce, t.attempt + 1
     a.used, a.n = a.used + t.cost, a.n + 1
-    grants[#grants + 1] = { t = t, a = a, est_ms = ARGV[i + 3], why = ARGV[i + 4], scores = ARGV[i + 5] }
+    grants[#grants + 1] = { t = t, a = a, facts = ARGV[i + 3], why = ARGV[i + 4] }
   end
   reply[#reply + 1] = outcome
   reply[#reply + 1] = t and t.attempt or 0
@@ -51,10 +51,10 @@ for i, g in ipairs(grants) do
   local priority, _, timeout_ms = facts(t)
   local entry = redis.call('XADD', k_inbox(a.id), '*', 'v', '1', 'task', t.id, 'attempt', t.attempt, 'lease', t.nonce, 'boot', a.boot,
     'role', t.role, 'category', t.category, 'priority', priority, 'cost', t.cost, 'timeout_ms', str(timeout_ms),
-    'estimate_ms', g.est_ms, 'body', bodies[i] or '')
-  redis.call('HSET', k_held(a.id), t.nonce, table.concat({ t.id, t.cost, t.attempt, entry, a.boot }, ' '))
+    'estimate_ms', string.match(g.facts, '^%d+'), 'body', bodies[i] or '')
+  redis.call('HSET', k_held(a.id), t.nonce, table.concat({ t.id, t.cost, t.attempt, entry }, ' '))
   redis.call('HSET', k_task(t.id), 'state', 'assigned', 'attempt', t.attempt, 'nonce', t.nonce, 'agent', a.id,
-    'granted_us', at, 'freed_us', str(a.freed_us), 'est_ms', g.est_ms, 'why', g.why, 'scores', g.scores)
+    'grant', table.concat({ at, str(a.freed_us), g.facts }, '|'), 'why', g.why)
   put(timeouts, K.leases, str(now_us + 1000 * timeout_ms), t.id)
   event('assigned', t.id, a.id, t.attempt)
   count(t.role, 'assigned', 1)

@@ -81,7 +81,7 @@ class Pool(PoolRef):
 
         Raises:
             SafeStop: keys of the pool are there, but not its identity.
-            SchemaMismatch: the pool needs a newer version.
+            SchemaMismatch: the pool is of an older version, or needs a newer one.
         """
         settings = settings or PoolSettings()
         costs: list[Arg] = ["max_cost", settings.max_cost]
@@ -95,11 +95,8 @@ class Pool(PoolRef):
             raise SafeStop(
                 f"pool {name!r}: its keys are in this Redis, but its identity (meta) is not"
             )
-        _, genesis, _, min_reader, stored_mode, stored = reply
-        if int(min_reader) > SCHEMA:
-            raise SchemaMismatch(
-                f"pool {name!r} needs version {min_reader}, this process reads {SCHEMA}"
-            )
+        _, genesis, schema, min_reader, stored_mode, stored = reply
+        _check_schema(name, schema, min_reader)
         if stored_mode != mode:
             raise BadArgument(f"clock: pool {name!r} is {stored_mode}, not {mode}")
         return cls(client, name, genesis, PoolSettings.model_validate_json(stored), clock)
@@ -110,7 +107,7 @@ class Pool(PoolRef):
 
         Raises:
             PoolMissing: there is none of this name.
-            SchemaMismatch: it needs a newer version.
+            SchemaMismatch: it is of an older version, or needs a newer one.
         """
         found = drive(client, wired(opening(name)))
         return cls(client, name, found.genesis, found.settings, clock)
@@ -148,22 +145,33 @@ class Pool(PoolRef):
         return drive(self.client, wired(exchange))
 
 
+def _check_schema(name: str, schema: str | None, min_reader: str | None) -> None:
+    """Refuse stored data that this process does not read. The scripts refuse it alike."""
+    if int(schema or 0) < SCHEMA:
+        raise SchemaMismatch(
+            f"pool {name!r} was written by an older release (data version {schema}, this one reads"
+            f" {SCHEMA}): serve it with that release until it is empty, or use a new pool"
+        )
+    if int(min_reader or 0) > SCHEMA:
+        raise SchemaMismatch(
+            f"pool {name!r} was written by a newer release (data version {min_reader}, this one"
+            f" reads {SCHEMA}): upgrade this process"
+        )
+
+
 def opening(name: str) -> Exchange[PoolRef]:
     """Look for a pool that exists.
 
     Raises:
         PoolMissing: there is none of this name.
-        SchemaMismatch: it needs a newer version.
+        SchemaMismatch: it is of an older version, or needs a newer one.
     """
     keys = Keys(name)
-    (genesis, min_reader), stored = yield [
-        ("HMGET", keys.meta, "genesis", "min_reader"),
+    (genesis, *versions), stored = yield [
+        ("HMGET", keys.meta, "genesis", "schema", "min_reader"),
         ("HGET", keys.settings, "json"),
     ]
     if genesis is None or stored is None:
         raise PoolMissing(f"there is no pool {name!r} in this Redis")
-    if int(min_reader or 0) > SCHEMA:
-        raise SchemaMismatch(
-            f"pool {name!r} needs version {min_reader}, this process reads {SCHEMA}"
-        )
+    _check_schema(name, *versions)
     return PoolRef(name, genesis, PoolSettings.model_validate_json(stored))

@@ -10,7 +10,9 @@ from pydantic import BaseModel, ConfigDict
 
 from balancer.core.health import health
 from balancer.core.model import Agent, Assignment, LoadMetrics, TaskState
-from balancer.ledger.commit import read_scores
+from balancer.core.strategies import reason
+from balancer.ledger.beat import Declared
+from balancer.ledger.commit import Grant, read_scores
 from balancer.ledger.exchange import Command, Exchange, exchange
 from balancer.ledger.pool import PoolRef
 from balancer.protocol.connect import TextRedis
@@ -91,20 +93,19 @@ def _status(
     if not fields:
         return None
     priority, max_failures, *_ = fields["d"].split("|")
-    assignment = None
-    if "nonce" in fields:
+    grant, assignment = None, None
+    if "grant" in fields:
+        grant = Grant.read(fields["grant"])
+        agent_type, _, packed = fields["why"].partition("|")
+        scores = read_scores(packed)
         assignment = Assignment(
             task_id=task_id,
             agent_id=fields["agent"],
             attempt=int(fields["attempt"]),
-            reason=fields["why"],
-            scores=read_scores(fields["scores"]),
-            estimated_duration_s=int(fields["est_ms"]) / 1000,
+            reason=reason(grant.strategy, agent_type or fields["agent"], scores),
+            scores=scores,
+            estimated_duration_s=grant.estimate_ms / 1000,
         )
-
-    def at(name: str) -> float | None:
-        return int(fields[name]) / 1e6 if name in fields else None
-
     return TaskStatus(
         id=task_id,
         state=TaskState(fields["state"]),
@@ -120,9 +121,9 @@ def _status(
         reason=fields.get("reason", ""),
         accepted_at=int(fields["accepted_us"]) / 1e6,
         ready_at=int(fields["ready_us"]) / 1e6,
-        granted_at=at("granted_us"),
-        freed_at=at("freed_us"),
-        ended_at=at("ended_us"),
+        granted_at=grant.granted_us / 1e6 if grant else None,
+        freed_at=grant.freed_us / 1e6 if grant else None,
+        ended_at=int(fields["ended_us"]) / 1e6 if "ended_us" in fields else None,
         assignment=assignment,
         body=json.loads(body) if body else {},
         result=json.loads(result) if result else {},
@@ -174,19 +175,17 @@ def _agent(agent_id: str, fields: dict[str, str], now_ms: float) -> Agent | None
     if not fields:
         return None
     age_ms = max(0.0, now_ms - int(fields["beat_ms"]))
-    live = fields["state"] == "live"
+    live, declared = fields["state"] == "live", Declared.read(fields["d"])
     return Agent.model_validate(
         {
             "id": agent_id,
             "role": fields["role"],
-            "type": fields["type"],
+            "type": declared.type,
             "specializations": tuple(part for part in fields["specs"].split(",") if part),
             "max_concurrent": int(fields["max"]),
             "current_tasks": int(fields["n"]),
             "used": int(fields["used"]),
-            "health": health(age_ms, int(fields["interval_ms"]), int(fields["ttl_ms"]))
-            if live
-            else 0.2,
+            "health": health(age_ms, declared.interval_ms, declared.ttl_ms) if live else 0.2,
             "state": fields["state"],
             "mode": fields["mode"],
             "boot": fields["boot"],

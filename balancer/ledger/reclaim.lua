@@ -13,11 +13,13 @@ if not a then return { 'unknown', 0, 0, 0 } end
 local function look_again(at_ms) redis.call('ZADD', K.agent_timers, str(at_ms), id) end
 
 local verdict, grace_until_ms = 'gone', nil
+local said = redis.call('HMGET', k_agent(id), 'beat_ms', 'd')
+local beat_ms, ttl_ms = tonumber(said[1]), tonumber(string.match(said[2], '^%d+'))
 if a.state == 'live' then
   local meta = redis.call('HMGET', KEYS[1], 'hb_mark_ms', 'grace_until_ms')
-  local silence = math.min(tonumber(meta[1]), now_ms) - math.min(a.beat_ms, now_ms)
+  local silence = math.min(tonumber(meta[1]), now_ms) - math.min(beat_ms, now_ms)
   verdict = 'rebooted'
-  if silence > a.ttl_ms then
+  if silence > ttl_ms then
     if now_ms < tonumber(meta[2]) then
       -- No verdict yet, but nothing new either: the free index holds those who can be heard.
       grace_until_ms, a.mode = tonumber(meta[2]), 'silent'
@@ -36,8 +38,8 @@ end
 
 local held, requeued, dead, left = redis.call('HGETALL', k_held(id)), 0, 0, 0
 for i = 1, #held, 2 do
-  local nonce, task_id, boot = held[i], string.match(held[i + 1], '^(%S+) .* (%S+)$')
-  if verdict ~= 'rebooted' or boot ~= a.boot then
+  local nonce, task_id = held[i], string.match(held[i + 1], '^%S+')
+  if verdict ~= 'rebooted' or is_orphaned(held[i + 1]) then
     if requeued + dead == 150 then
       left = 1
       break
@@ -61,7 +63,7 @@ if verdict == 'rebooted' and requeued + dead == 0 then verdict = grace_until_ms 
 if left == 1 then
   look_again(now_ms)
 elseif a.state == 'live' then
-  look_again(grace_until_ms or math.max(a.beat_ms + a.ttl_ms, now_ms) + 1)
+  look_again(grace_until_ms or math.max(beat_ms + ttl_ms, now_ms) + 1)
 end
 save_tasks()
 save_agents()

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
 
-#: Version of the stored data; scripts refuse a pool that needs a newer one.
-SCHEMA = 1
+#: Version of the stored data; a pool of an older one, or one that needs a newer one, is refused.
+SCHEMA = 2
 
 _USES = re.compile(r"^-- Uses +(.+)$", re.MULTILINE)
 _OUTCOMES = re.compile(r"^-- Outcomes +(.+)$", re.MULTILINE)

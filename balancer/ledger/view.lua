@@ -55,7 +55,7 @@ local function say_classes(classes, units)
     say(#ids)
     for _, id in ipairs(ids) do
       say(id)
-      say_all(redis.call('HMGET', k_agent(id), 'used', 'freed_us', 'beat_ms', 'ttl_ms', 'interval_ms', 'type'))
+      say_all(redis.call('HMGET', k_agent(id), 'used', 'freed_us', 'beat_ms', 'd'))
     end
   end
 end

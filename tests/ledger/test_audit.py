@@ -19,7 +19,6 @@ from tests.support.factories import (
     assert_guarded,
     assign,
     beat,
-    boot_of,
     changes,
     drain,
     entries,
@@ -78,7 +77,7 @@ def test_facts_of_an_agent_are_what_the_pool_holds(virtual_pool: Pool) -> None:
     (facts,) = audits.read_agents(virtual_pool)
 
     fields = virtual_pool.client.hgetall(virtual_pool.keys.agent("a1"))
-    leases = {nonce("L"): Lease("t1", 2, 1, inbox, boot_of("a1"))}
+    leases = {nonce("L"): Lease("t1", 2, 1, inbox)}
     assert facts == AgentFacts(
         "a1", fields, leases, [nonce("L")], 500 * 2**42 + NOW_MS, True, False
     )
@@ -97,7 +96,7 @@ def test_facts_of_a_task_are_what_the_pool_holds(virtual_pool: Pool) -> None:
     }
     assert facts == [
         TaskFacts("t2", stored["t2"], {"blocked"}, None, 1),
-        TaskFacts("t1", stored["t1"], {"leases"}, Lease("t1", 1, 1, inbox, boot_of("a1")), 0),
+        TaskFacts("t1", stored["t1"], {"leases"}, Lease("t1", 1, 1, inbox), 0),
     ]
 
 

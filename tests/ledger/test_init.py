@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -21,7 +22,7 @@ def test_create_writes_identity_settings_and_streams(redis_client: redis.Redis) 
 
     assert dump(redis_client) == {
         "wb:{p}:meta": {
-            "schema": "1", "min_reader": "1", "genesis": pool.genesis, "epoch": "1", "clock": "real",
+            "schema": "2", "min_reader": "2", "genesis": pool.genesis, "epoch": "1", "clock": "real",
             "clock_us": "0", "hb_mark_ms": "0", "last_tick_ms": "0", "grace_until_ms": "0",
         },
         "wb:{p}:settings": {
@@ -41,7 +42,7 @@ def test_create_again_keeps_pool_and_its_settings(redis_client: redis.Redis) -> 
     assert dump(redis_client) == before
     assert second.genesis == first.genesis
     assert second.settings == first.settings
-    reply = redis_client.evalsha(INIT.sha, 1, first.keys.meta, nonce("x"), 1, "real", "{}")
+    reply = redis_client.evalsha(INIT.sha, 1, first.keys.meta, nonce("x"), 2, "real", "{}")
     assert reply[0] == "exists"
 
 
@@ -78,17 +79,28 @@ def test_create_over_remains_of_a_pool_is_refused(pool: Pool, left: str) -> None
     assert dump(pool.client) == before
 
 
-def test_create_of_newer_pool_is_refused(pool: Pool) -> None:
-    pool.client.hset(pool.keys.meta, "min_reader", 2)
+@pytest.mark.parametrize(
+    ("field", "version", "says"),
+    [
+        ("min_reader", 3, "pool 'p' was written by a newer release (data version 3, this one"),
+        ("schema", 1, "pool 'p' was written by an older release (data version 1, this one"),
+    ],
+)
+def test_pool_of_another_version_is_refused_by_name(
+    pool: Pool, field: str, version: int, says: str
+) -> None:
+    known = pool.client.hget(pool.keys.meta, field)
+    pool.client.hset(pool.keys.meta, field, version)
     before = dump(pool.client)
 
+    for door in (Pool.create, Pool.open):
+        with pytest.raises(SchemaMismatch, match=re.escape(says)):
+            door(pool.client, "p")
     with pytest.raises(SchemaMismatch):
-        Pool.create(pool.client, "p")
-    with pytest.raises(SchemaMismatch):
-        Pool.open(pool.client, "p")
+        submit(pool, "t1")
 
     assert dump(pool.client) == before
-    pool.client.hset(pool.keys.meta, "min_reader", 1)
+    pool.client.hset(pool.keys.meta, field, known or "")
 
 
 def test_create_with_the_other_kind_of_clock_is_refused(pool: Pool) -> None:

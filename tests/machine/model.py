@@ -46,7 +46,7 @@ class ModelLease:
     task: str
     cost: int
     attempt: int
-    boot: str
+    is_orphaned: bool = False
 
 
 @dataclass
@@ -111,7 +111,9 @@ class Model:
     def agents_as_stored(self) -> Stored:
         out: Stored = {}
         for id_, a in self.agents.items():
-            held = {x: (t.task, str(t.cost), str(t.attempt), t.boot) for x, t in a.held.items()}
+            held = {
+                x: (t.task, str(t.cost), str(t.attempt), t.is_orphaned) for x, t in a.held.items()
+            }
             numbers = (a.used, len(a.held), a.max, a.seq, a.beat_ms, a.ttl_ms)
             out[id_] = ((a.role, a.state, a.mode, a.boot), a.boots, numbers, held)
         return out
@@ -156,7 +158,7 @@ class Model:
         task.grants += 1
         task.state, task.agent, task.nonce, task.close = "assigned", wish.agent, wish.nonce, ""
         task.due_us = now_us + round(task.task.run_timeout_s * 1_000_000)
-        agent.held[wish.nonce] = ModelLease(wish.task, task.task.cost, task.grants, agent.boot)
+        agent.held[wish.nonce] = ModelLease(wish.task, task.task.cost, task.grants)
         return "assigned", task.grants
 
     def beat(self, entry: str, beat: Heartbeat, now_ms: int) -> tuple[str, int]:
@@ -186,11 +188,11 @@ class Model:
         new.held, new.boots = old.held, old.boots
         if old.boot != new.boot:
             new.boots = [old.boot, *old.boots][:BOOTS]
-            for nonce in set(beat.held) & set(new.held) if beat.start else ():
-                task = self.tasks[new.held[nonce].task]
-                if task.losses + 1 < self.settings.max_losses:
-                    task.losses += 1
-                    new.held[nonce].boot = new.boot
+            for nonce, lease in new.held.items():
+                task = self.tasks[lease.task]
+                resumes = beat.start and nonce in beat.held
+                lease.is_orphaned = not (resumes and task.losses + 1 < self.settings.max_losses)
+                task.losses += not lease.is_orphaned
             return "new_boot", heard_ms
         if old.state != "live" and state == "live":
             return "joined", heard_ms
@@ -268,7 +270,7 @@ class Model:
                     verdict = agent.state = "lost"
         requeued = dead = 0
         for lease in list(agent.held.values()):
-            if verdict == "rebooted" and lease.boot == agent.boot:
+            if verdict == "rebooted" and not lease.is_orphaned:
                 continue
             task = self.tasks[lease.task]
             self._close(task, "revoked")

@@ -87,10 +87,11 @@ def agents(picture: Picture) -> Stored:
     out: Stored = {}
     for id_, f in under(picture, "agent").items():
         held = {
-            nonce: tuple(record.split(" ")[i] for i in (0, 1, 2, 4))
+            nonce: (*record.split(" ")[:3], record.endswith(" orphaned"))
             for nonce, record in picture.get(f"held:{id_}", {}).items()
         }
-        numbers = tuple(int(f[name]) for name in ("used", "n", "max", "seq", "beat_ms", "ttl_ms"))
+        numbers = tuple(int(f[name]) for name in ("used", "n", "max", "seq", "beat_ms"))
+        numbers += (int(f["d"].split("|")[0]),)
         words = (f["role"], f["state"], f["mode"], f["boot"])
         out[id_] = (words, f["boots"].split(), numbers, held)
     return out
@@ -108,13 +109,16 @@ def _forgotten(picture: Picture, latest_ms: int, grace_ms: int) -> list[str]:
     """What nobody will ever look at again."""
     out, timers = [], picture.get("agent_timers", {})
     for id_, agent in under(picture, "agent").items():
-        boots = {record.split(" ")[4] for record in picture.get(f"held:{id_}", {}).values()}
+        records = picture.get(f"held:{id_}", {}).values()
+        orphaned = sum(record.endswith(" orphaned") for record in records)
         by_ms = latest_ms
-        if agent["state"] == "live" and boots <= {agent["boot"]}:
-            lost_ms = int(agent["beat_ms"]) + int(agent["ttl_ms"])
+        if agent["state"] == "live" and not orphaned:
+            lost_ms = int(agent["beat_ms"]) + int(agent["d"].split("|")[0])
             by_ms = max(lost_ms, latest_ms, grace_ms) + 1
-        if (agent["state"] == "live" or boots) and timers.get(id_, by_ms + 1) > by_ms:
-            out.append(f"{id_} is {agent['state']}, its boots {boots}, its timer {timers.get(id_)}")
+        if (agent["state"] == "live" or records) and timers.get(id_, by_ms + 1) > by_ms:
+            out.append(
+                f"{id_} is {agent['state']}, {orphaned} leases orphaned, its timer {timers.get(id_)}"
+            )
     known, untold = under(picture, "task"), picture.get("release", {})
     for id_, parents in under(picture, "parents").items():
         for parent in parents:

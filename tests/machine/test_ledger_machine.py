@@ -236,7 +236,7 @@ class LedgerMachine(RuleBasedStateMachine):
         for pick, agent in picks:
             self.wishes += 1
             task, nonce = known[-1 - pick % len(known)], f"{self.wishes:032x}"
-            wishes.append(Proposal(task, f"a{agent}", nonce, 1, 1.0, {"wish": 1.0}, "Wish"))
+            wishes.append(Proposal(task, f"a{agent}", nonce, 1, 1.0, {"wish": 1.0}, "wish"))
         self.h.commit(wishes, twice=True)
 
     # --- time

@@ -102,7 +102,7 @@ def _next_id(pool: Pool) -> str:
 
 def proposal(task: str = "t1", agent: str = "a1", lease: object = None, **changes: Any) -> Proposal:
     key = nonce(f"lease {next(_numbers)}" if lease is None else lease)
-    wish = Proposal(task, agent, key, 1, 60.0, {"load": 1.0}, "Best match: a1 (score: 1.00)")
+    wish = Proposal(task, agent, key, 1, 60.0, {"load": 1.0}, "best_match")
     return wish._replace(**changes)
 
 
@@ -298,7 +298,8 @@ def assert_guarded(pool: Pool, script: Script, args: Sequence[Arg]) -> None:
 
     refuses(SafeStop, lambda: client.delete(pool.keys.meta))
     refuses(SafeStop, lambda: client.hset(pool.keys.meta, "genesis", nonce("another")))
-    refuses(SchemaMismatch, lambda: client.hset(pool.keys.meta, "min_reader", 2))
+    refuses(SchemaMismatch, lambda: client.hset(pool.keys.meta, "min_reader", 3))
+    refuses(SchemaMismatch, lambda: client.hset(pool.keys.meta, "schema", 1))
     wrong = ["", "nan", "NaN", "0x10", "-1", "1e3", "1.5", str(2**53)] if pool.clock else ["5"]
     for now in wrong:
         refuses(BadArgument, lambda: None, now)
@@ -336,7 +337,7 @@ def structure_violations(state: State, prefix: str) -> list[str]:
             heads[lane] = min(heads.get(lane, 2**53), int(task["order_us"]))
         if state_ == "assigned":
             timeout_ms = int(task["d"].split("|")[2])
-            zadd("leases", id_, int(task["granted_us"]) + 1000 * timeout_ms)
+            zadd("leases", id_, int(task["grant"].split("|")[0]) + 1000 * timeout_ms)
         if state_ == "blocked":
             zadd("blocked", id_, int(task["accepted_us"]))
     open_ = [t for t in tasks.values() if t["state"] not in {"completed", "dead", "cancelled"}]
@@ -401,7 +402,7 @@ def _inbox_violations(
         inbox = {e: f for e, f in own.get(f"inbox:{id_}", {}).items() if e != "groups"}
         pointed = set()
         for key, record in own.get(f"held:{id_}", {}).items():
-            task_id, cost, attempt, entry, _ = record.split(" ")
+            task_id, cost, attempt, entry, *_ = record.split(" ")
             pointed.add(entry)
             found, task = inbox.get(entry, {}), tasks[task_id]
             said = [found.get(name) for name in ("task", "cost", "attempt", "lease")]

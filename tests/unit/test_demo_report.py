@@ -207,7 +207,7 @@ def test_giving_up_and_the_audit_are_problems(plan: Plan, facts: Facts) -> None:
 
 
 def test_drift_is_every_counter_that_is_not_what_it_counts(plan: Plan, facts: Facts) -> None:
-    lease = Lease("t0", 1, 1, "0-1", "b")
+    lease = Lease("t0", 1, 1, "0-1")
     totals = facts.audit.totals._replace(counters=counters(completed=5))
     wrong = replace(
         facts,

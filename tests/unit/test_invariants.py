@@ -21,7 +21,7 @@ from balancer.core.invariants import (
 from balancer.core.model import TaskState
 from balancer.core.options import WAITING, expiry_us
 
-LEASE = Lease("t1", 2, 1, "5-0", "boot")
+LEASE = Lease("t1", 2, 1, "5-0")
 RANK = 500.0 * 2**42 + 9
 
 
@@ -290,4 +290,6 @@ def test_waiting_task_expires_at_its_time_or_after_its_longest_wait(
 
 
 def test_lease_record_reads_as_it_is_written() -> None:
-    assert Lease.read("t1 2 1 5-0 boot") == LEASE
+    assert Lease.read("t1 2 1 5-0") == LEASE
+    assert Lease.read("t1 2 1 5-0 orphaned") == LEASE._replace(is_orphaned=True)
+    assert Lease.read("t1 2 1 5-0 unheard-of") == LEASE
