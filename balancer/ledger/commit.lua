@@ -1,13 +1,13 @@
 -- commit: proposals become assignments, each checked again against what is true now.
 -- KEYS 1 meta
--- ARGV 1-3 genesis, schema, now_us | per proposal: task, agent, nonce, estimate_ms|strategy, why
+-- ARGV 1-3 genesis, schema, now_us | 4 token of the drain lock to give back when all are assigned, or '' | per proposal: task, agent, nonce, estimate_ms|strategy, why
 -- Returns per proposal: outcome, attempt
 -- Outcomes assigned, already, not_pending, not_accepting, full, no_agent
 -- Keeps   used + cost <= max at every grant; inbox, held, leases and counters change together
 -- Uses    agent, waiting, task
-local PROPOSALS = (#ARGV - 3) / 5
+local PROPOSALS = (#ARGV - 4) / 5
 if PROPOSALS < 1 or PROPOSALS > 128 or PROPOSALS % 1 ~= 0 then bad('proposals: from 1 to 128, five arguments each') end
-for i = 4, #ARGV, 5 do int(string.match(ARGV[i + 3], '^([^|]*)|'), 0, 9007199254740991, 'estimate_ms') end
+for i = 5, #ARGV, 5 do int(string.match(ARGV[i + 3], '^([^|]*)|'), 0, 9007199254740991, 'estimate_ms') end
 
 local function judge(t, agent_id, nonce)
   if not t then return 'not_pending' end
@@ -21,7 +21,7 @@ local function judge(t, agent_id, nonce)
 end
 
 local tasks, grants, reply = {}, {}, {}
-for i = 4, #ARGV, 5 do
+for i = 5, #ARGV, 5 do
   local id, agent_id, nonce = ARGV[i], ARGV[i + 1], ARGV[i + 2]
   local t = tasks[id]
   if t == nil then
@@ -63,4 +63,5 @@ redis.call('ZADD', K.leases, unpack(timeouts[K.leases]))
 save_tasks()
 save_agents()
 save_common()
+if #grants == PROPOSALS and ARGV[4] ~= '' and redis.call('GET', K.drain_lock) == ARGV[4] then redis.call('DEL', K.drain_lock) end
 return reply

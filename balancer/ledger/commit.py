@@ -63,15 +63,16 @@ class Grant(NamedTuple):
         return cls(int(granted_us), int(freed_us), int(estimate_ms), strategy)
 
 
-def commit(pool: Pool, proposals: Sequence[Proposal]) -> list[Committed]:
+def commit(pool: Pool, proposals: Sequence[Proposal], unlock: str = "") -> list[Committed]:
     """Check each proposal against what is true now and grant those that still hold, in one atomic
     call.
 
-    A proposal that is sent again answers `already`. At most CAP a call.
+    A proposal that is sent again answers `already`. At most CAP a call. `unlock` is the token of the
+    drain lock, to be given back with it when all are granted.
     """
     if not proposals:
         return []
-    args: list[Arg] = []
+    args: list[Arg] = [unlock]
     for p in proposals:
         facts = f"{round(p.estimate_s * 1000)}|{p.strategy}"
         args += (p.task, p.agent, p.nonce, facts, f"{p.agent_type}|{pack_scores(p.scores)}")

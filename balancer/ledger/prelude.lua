@@ -13,7 +13,7 @@ local K = {
   completed = P .. 'completed', dead = P .. 'dead', cancelled = P .. 'cancelled', classdef = P .. 'classdef',
   classn = P .. 'classn', alive = P .. 'alive', gone = P .. 'gone', agent_timers = P .. 'agent_timers',
   pool = P .. 'pool', heartbeats = P .. 'heartbeats', completions = P .. 'completions', events = P .. 'events',
-  rejected = P .. 'rejected', wake = P .. 'wake',
+  rejected = P .. 'rejected', wake = P .. 'wake', drain_lock = P .. 'drain_lock',
 }
 local function k_task(id) return P .. 'task:' .. id end
 local function k_body(id) return P .. 'body:' .. id end

@@ -4,6 +4,6 @@
 -- Returns outcome
 -- Outcomes released, not_ours
 -- Keeps   nobody's lock but the caller's
-if redis.call('GET', P .. 'drain_lock') ~= ARGV[4] then return 'not_ours' end
-redis.call('DEL', P .. 'drain_lock')
+if redis.call('GET', K.drain_lock) ~= ARGV[4] then return 'not_ours' end
+redis.call('DEL', K.drain_lock)
 return 'released'

@@ -1,11 +1,13 @@
--- view: a bounded picture of what could be decided now. Reads only.
+-- view: a bounded picture of what could be decided now; with a token, under the drain lock. Writes nothing else.
 -- KEYS 1 meta
--- ARGV 1-3 genesis, schema, now_us | 4 page of lanes, from 0 | 5 most units to plan for
+-- ARGV 1-3 genesis, schema, now_us | 4 page of lanes, from 0 | 5 most units to plan for | 6 token to take the drain lock with, or '' | 7 lock_ms
 -- Returns one flat list (each nested one would cost the server a write of its own): now_ms, hb_mark_ms, more lanes (0, 1), roles, then
---      per role: name, units, lanes, per lane: id, size, heads, per head: task, order; classes, per class: id, size, agents, per agent: id, facts
+--      per role: name, units, lanes, per lane: id, size, heads, per head: task, order; classes, per class: id, size, agents, per agent: id, facts. `busy` when another drainer has the lock; it is taken only where roles are busy
 -- Outcomes -
 -- Keeps   at most 64 lanes, 256 classes and 512 agents a role; every lane that has work is on some page; every busy role gets a unit
 local page, most = int(ARGV[4], 0, 1000, 'page'), int(ARGV[5], 1, 128, 'units')
+local token, lock_ms = ARGV[6], int(ARGV[7], 1, 60000, 'lock_ms')
+if token ~= '' and (redis.call('GET', K.drain_lock) or token) ~= token then return 'busy' end
 local LANES_A_PAGE, CLASSES, AGENTS_A_ROLE = 64, 256, 512
 
 -- A role that has both work on this page and free units, or nil.
@@ -67,6 +69,7 @@ end
 -- Roles share no agents, so each gets its part of the units to plan for; what a small one leaves goes to the next.
 table.sort(busy, function(a, b) return a.units < b.units end)
 reply[4] = #busy
+if token ~= '' and #busy > 0 then redis.call('SET', K.drain_lock, token, 'PX', lock_ms) end
 for n, r in ipairs(busy) do
   local units = math.max(1, math.min(r.units, math.ceil(left / (#busy - n + 1))))
   left = left - units

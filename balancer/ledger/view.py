@@ -32,7 +32,17 @@ class Viewer:
 
     def view(self, page: int = 0, units: int = MOST) -> View:
         """A bounded picture: page 0 holds the lanes whose heads come first."""
-        words = iter(self._pool.run(SCRIPT, [page, units]))
+        return self._read(self._pool.run(SCRIPT, [page, units, "", 1]))
+
+    def locked_view(self, token: str, lock_ms: int) -> View | None:
+        """The first page, and the drain lock for so long, in one round trip. The lock is taken only
+        where there is something to decide; None: another drainer has it.
+        """
+        reply = self._pool.run(SCRIPT, [0, MOST, token, lock_ms])
+        return None if reply == "busy" else self._read(reply)
+
+    def _read(self, reply: list[Any]) -> View:
+        words = iter(reply)
         now_ms, mark_ms, more, roles = int(next(words)), int(next(words)), next(words), next(words)
         found = [_Role.read(words) for _ in range(roles)]
         self._learn(found)

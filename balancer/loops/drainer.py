@@ -14,6 +14,7 @@ import structlog
 
 from balancer.core.names import new_nonce
 from balancer.core.planner import Planner, leaves_nothing
+from balancer.core.view import View
 from balancer.ledger import commit as committing
 from balancer.ledger.pool import UNLOCK, Pool
 from balancer.ledger.view import Viewer
@@ -61,7 +62,7 @@ class Drainer(Loop):
         self._pool, self._waiting, self._tick_s = pool, waiting, tick_s
         self._viewer, self._planner = Viewer(pool), Planner(pool.settings)
         self._again, self._busy, self._woken = True, False, True
-        self._page = 0
+        self._page, self._locked = 0, False
 
     def wait(self, stop: threading.Event) -> None:
         """Take the wake-up token, or the tick. The token is taken before the view is read, so no
@@ -77,22 +78,26 @@ class Drainer(Loop):
 
     def step(self) -> Drained:
         """One pass under the lock; when another drainer has it, wait for that one and look again."""
-        keys, token = self._pool.keys, new_nonce()
-        if not self._pool.client.set(keys.drain_lock, token, nx=True, px=LOCK_MS):
+        token = new_nonce()
+        first = self._viewer.locked_view(token, LOCK_MS)
+        if first is None:
             # The token we took may stand for work that the other drainer's view does not hold.
             self._again = self._busy = True
             return Drained(busy=True)
+        self._locked = bool(first.roles)
         try:
-            done = self._drain()
+            done = self._drain(first, token)
         finally:
-            self._pool.run(UNLOCK, [token])
+            if self._locked:
+                self._pool.run(UNLOCK, [token])
         self._again = done.more
         if done.assigned or done.rejected:
             log.debug("drained", assigned=done.assigned, rejected=done.rejected)
         return done
 
-    def _drain(self) -> Drained:
-        """Page after page of lanes until nothing fits or the time is over.
+    def _drain(self, view: View, token: str) -> Drained:
+        """Page after page of lanes until nothing fits or the time is over. The commit that ends a pass
+        gives the lock back.
 
         The first page, with the heads of the line, is looked at in every pass. Beyond it a pass goes
         on where the one before had to stop, so lanes that nobody can serve hide none behind them.
@@ -100,15 +105,16 @@ class Drainer(Loop):
         assigned = rejected = page = replans = 0
         until = time.monotonic() + LOCK_USE_S
         while True:
-            looked_at, view = page, self._viewer.view(page)
-            proposals = self._planner.plan(view)
+            looked_at, proposals = page, self._planner.plan(view)
             if proposals:
-                answers = committing.commit(self._pool, proposals)
+                is_last = leaves_nothing(view, proposals)
+                answers = committing.commit(self._pool, proposals, token if is_last else "")
                 granted = sum(answer.outcome is committing.Outcome.ASSIGNED for answer in answers)
                 assigned += granted
                 rejected += len(answers) - granted
                 replans += not granted
-                if granted == len(answers) and leaves_nothing(view, proposals):
+                if is_last and granted == len(answers):
+                    self._locked = False
                     return Drained(assigned, rejected)
                 if replans > REPLANS:
                     return Drained(assigned, rejected)
@@ -120,3 +126,4 @@ class Drainer(Loop):
             if (looked_at or assigned) and time.monotonic() >= until:
                 # Only a change is worth going on for at once; the tick comes by anyway.
                 return Drained(assigned, rejected, more=self._woken or assigned > 0)
+            view = self._viewer.view(page)

@@ -50,9 +50,8 @@ def class_of(max_concurrent: int) -> str:
 
 
 def args_of(*tasks: str) -> list[str | int]:
-    return [
-        arg for task in tasks for arg in (task, "a1", nonce(task), "60000|best_match", "|load=1")
-    ]
+    wishes = ((task, "a1", nonce(task), "60000|best_match", "|load=1") for task in tasks)
+    return ["", *(arg for wish in wishes for arg in wish)]
 
 
 def test_commit_assigns_task_to_agent(virtual_pool: Pool, clock: Clock) -> None:
@@ -343,6 +342,35 @@ def test_scores_are_read_as_they_were_packed(scores: dict[str, float]) -> None:
     assert commits.read_scores(commits.pack_scores(scores)) == scores
 
 
+@pytest.mark.parametrize(
+    ("lock", "released"), [("mine", True), ("another's", False), (None, False)]
+)
+def test_commit_of_all_gives_the_callers_lock_back(
+    virtual_pool: Pool, lock: str | None, released: bool
+) -> None:
+    beat(virtual_pool, max_concurrent=2)
+    submit(virtual_pool, "t1")
+    key = virtual_pool.keys.drain_lock
+    if lock:
+        virtual_pool.client.set(key, lock)
+
+    assert commits.commit(virtual_pool, [proposal()], "mine") == [("assigned", 1)]
+
+    assert virtual_pool.client.get(key) == (None if released else lock)
+
+
+def test_commit_of_less_than_all_keeps_the_lock(virtual_pool: Pool) -> None:
+    """Whoever plans the rest again does so under it."""
+    beat(virtual_pool, max_concurrent=2)
+    submit(virtual_pool, "t1")
+    virtual_pool.client.set(virtual_pool.keys.drain_lock, "mine")
+
+    answers = commits.commit(virtual_pool, [proposal(), proposal("ghost")], "mine")
+
+    assert [answer.outcome for answer in answers] == ["assigned", "not_pending"]
+    assert virtual_pool.client.get(virtual_pool.keys.drain_lock) == "mine"
+
+
 def test_commit_to_a_pool_that_is_not_ours_writes_nothing(virtual_pool: Pool) -> None:
     populate(virtual_pool)
     assert_guarded(virtual_pool, commits.SCRIPT, args_of("pending"))
@@ -359,13 +387,13 @@ def test_commit_to_a_real_pool_with_a_time_of_the_callers_writes_nothing(pool: P
         lambda args: [],
         lambda args: args[:-1],
         lambda args: [*args, "x"],
-        lambda args: [*args[:8], "nan|best_match", args[9]],
-        lambda args: [*args[:8], "0x10|best_match", args[9]],
-        lambda args: [*args[:8], "-1|best_match", args[9]],
-        lambda args: [*args[:8], "1.5|best_match", args[9]],
-        lambda args: [*args[:8], f"{2**53}|best_match", args[9]],
-        lambda args: [*args[:8], "60000", args[9]],
-        lambda args: args[:5] * 129,
+        lambda args: [*args[:9], "nan|best_match", args[10]],
+        lambda args: [*args[:9], "0x10|best_match", args[10]],
+        lambda args: [*args[:9], "-1|best_match", args[10]],
+        lambda args: [*args[:9], "1.5|best_match", args[10]],
+        lambda args: [*args[:9], f"{2**53}|best_match", args[10]],
+        lambda args: [*args[:9], "60000", args[10]],
+        lambda args: [*args[:1], *args[1:6] * 129],
     ],
     ids=[
         "none",

@@ -212,9 +212,47 @@ def test_view_leaves_out_a_lane_whose_definition_is_gone_by_now(virtual_pool: Po
     assert [lane.lane.category for lane in role.lanes] == ["bug"]
 
 
+def test_locked_view_takes_the_lock_where_there_is_work(virtual_pool: Pool) -> None:
+    populate(virtual_pool)
+    viewer = views.Viewer(virtual_pool)
+
+    with changes(virtual_pool) as seen:
+        first = viewer.locked_view("mine", 60_000)
+
+    assert seen.state == {"drain_lock": "mine"}
+    assert first == viewer.view() == viewer.locked_view("mine", 60_000)
+    assert 50_000 < virtual_pool.client.pttl(virtual_pool.keys.drain_lock) <= 60_000
+
+
+def test_locked_view_while_another_has_the_lock_is_none(virtual_pool: Pool) -> None:
+    populate(virtual_pool)
+    views.Viewer(virtual_pool).locked_view("another's", 60_000)
+
+    with changes(virtual_pool) as seen:
+        assert views.Viewer(virtual_pool).locked_view("mine", 60_000) is None
+
+    assert seen.nothing
+
+
+@pytest.mark.parametrize("missing", ["work", "units"])
+def test_locked_view_of_nothing_takes_no_lock(virtual_pool: Pool, missing: str) -> None:
+    if missing == "units":
+        submit(virtual_pool, "t1")
+    else:
+        beat(virtual_pool)
+
+    with changes(virtual_pool) as seen:
+        view = views.Viewer(virtual_pool).locked_view("mine", 60_000)
+
+    assert view is not None
+    assert view == views.Viewer(virtual_pool).view()
+    assert not view.roles
+    assert seen.nothing
+
+
 def test_view_on_a_pool_that_is_not_ours_is_refused(virtual_pool: Pool) -> None:
     populate(virtual_pool)
-    assert_guarded(virtual_pool, views.SCRIPT, [0, 128])
+    assert_guarded(virtual_pool, views.SCRIPT, [0, 128, "mine", 100])
 
 
 @pytest.mark.parametrize(
@@ -222,14 +260,18 @@ def test_view_on_a_pool_that_is_not_ours_is_refused(virtual_pool: Pool) -> None:
     [
         [],
         [0],
-        ["nan", 1],
-        [-1, 1],
-        [1001, 1],
-        [0, 0],
-        [0, 129],
-        [0, "0x10"],
-        ["1e3", 1],
-        [0, "1.0"],
+        ["nan", 1, "", 1],
+        [-1, 1, "", 1],
+        [1001, 1, "", 1],
+        [0, 0, "", 1],
+        [0, 129, "", 1],
+        [0, "0x10", "", 1],
+        ["1e3", 1, "", 1],
+        [0, "1.0", "", 1],
+        [0, 1, "mine"],
+        [0, 1, "mine", 0],
+        [0, 1, "mine", "nan"],
+        [0, 1, "mine", 60_001],
     ],
 )
 def test_view_with_a_bad_argument_is_refused(virtual_pool: Pool, args: list[object]) -> None:

@@ -57,7 +57,16 @@ def test_step_while_another_holds_the_lock_does_nothing(pool: Pool, reading: Tex
 
 
 def test_step_gives_the_lock_back(pool: Pool, reading: TextRedis) -> None:
-    Drainer(pool, reading).step()
+    drainer = Drainer(pool, reading)
+    drainer.step()
+    assert not pool.client.exists(pool.keys.drain_lock)
+    submit(pool, "t1")
+    beat(pool)
+    assert drainer.step().assigned == 1
+    assert not pool.client.exists(pool.keys.drain_lock)
+    submit(pool, *(make_task(f"big{n}", category=f"c{n}", cost=2) for n in range(70)))
+    beat(pool, "a2")
+    assert drainer.step() == Drained()
     assert not pool.client.exists(pool.keys.drain_lock)
 
 
@@ -108,6 +117,10 @@ def test_several_drainers_never_share_a_unit(pool: Pool, reading: TextRedis) -> 
     assert pool.client.hget(pool.keys.pool, "used") == "30"
 
 
+def unlocked(drainer: Drainer) -> Drained:
+    return drainer._drain(drainer._viewer.view(), "")
+
+
 def test_several_drainers_without_the_lock_never_share_a_unit(
     pool: Pool, reading: TextRedis
 ) -> None:
@@ -116,7 +129,7 @@ def test_several_drainers_without_the_lock_never_share_a_unit(
     submit(pool, *(f"t{n}" for n in range(100)))
     drainers = [Drainer(pool, reading) for _ in range(4)]
     with ThreadPoolExecutor(4) as threads:
-        done = list(threads.map(lambda drainer: drainer._drain(), drainers * 3))
+        done = list(threads.map(unlocked, drainers * 3))
     assert sum(one.assigned for one in done) == 30
     assert pool.client.hget(pool.keys.pool, "used") == "30"
 

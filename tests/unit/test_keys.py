@@ -16,7 +16,7 @@ PRELUDE = source("prelude")
 #: Python's name for what Lua calls otherwise.
 RENAMED = {"fc": "free_units"}
 #: Keys that no script needs under a name: the first is KEYS[1], the others belong to the loops.
-NOT_IN_LUA = {"meta", "drain_lock", "consumer"}
+NOT_IN_LUA = {"meta", "consumer"}
 
 ATTRIBUTES = {name: value for name, value in vars(KEYS).items() if name != "prefix"}
 METHODS = {
