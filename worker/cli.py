@@ -1,4 +1,4 @@
-"""The `worker` command: runs an agent that a module declares, and says on stderr what it does."""
+"""The `worker` command: runs an agent that a module declares, or a program, and says on stderr what it does."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from typing import Annotated, Any
 
 import typer
 
+from worker.command import KILL_AFTER_S
 from worker.declaration import DEFAULT_POOL, DEFAULT_URL, POOL_VARIABLE, URL_VARIABLE
 from worker.logs import configure
+from worker.program_agent import program_agent
 from worker.target import USAGE_HINT, BadTarget, load
 
 app = typer.Typer(
@@ -21,15 +23,20 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-_RUN_HELP = """Run the agent that MODULE:ATTRIBUTE names, until SIGTERM or SIGINT.
+_RUN_HELP = """Run the agent of MODULE:ATTRIBUTE, or one that runs PROGRAM for each task; until SIGTERM or SIGINT.
 
-The current directory is importable. What the options give wins over what the program says. On the first signal the
+The current directory is importable. What the options give wins over what the module says. On the first signal the
 agent finishes what it holds; another one, a second later or more, ends it at once, and its work goes to others.
+
+PROGRAM gets the task as JSON on stdin; it is run without a shell. Exit code 0 completes the task, with its stdout as
+the result (JSON, else text); every other one fails it, with the end of its stderr as the error.
 
 \b
 Examples:
   worker run myproject.agents:builder
   worker run agent:agent --id builder-2 --max-concurrent 4
+  worker run --role build --capacity 4 -- ./do-it.sh --fast
+  worker run --role build --category bug --category feature -- python3 do_it.py
   BALANCER_REDIS_URL=redis://redis:6379/0 python -m worker run agent:agent
 
 \b
@@ -48,7 +55,11 @@ def _worker() -> None:
 
 @app.command(help=_RUN_HELP)
 def run(
-    target: Annotated[str, typer.Argument(metavar="MODULE:ATTRIBUTE", show_default=False)],
+    context: typer.Context,
+    target: Annotated[
+        str | None,
+        typer.Argument(metavar="MODULE:ATTRIBUTE | -- PROGRAM [ARGUMENT]...", show_default=False),
+    ] = None,
     *,
     redis_url: Annotated[
         str | None, typer.Option(help=f"Default: ${URL_VARIABLE}, else {DEFAULT_URL}.")
@@ -56,19 +67,53 @@ def run(
     pool: Annotated[
         str | None, typer.Option(help=f"Default: ${POOL_VARIABLE}, else {DEFAULT_POOL}.")
     ] = None,
-    id: Annotated[str | None, typer.Option(help="Unique in the pool.")] = None,
+    id: Annotated[
+        str | None, typer.Option(help="Unique in the pool. Of a program: default HOST-ROLE.")
+    ] = None,
     role: Annotated[str | None, typer.Option(help="Whose tasks it takes.")] = None,
     max_concurrent: Annotated[
-        int | None, typer.Option(min=1, max=1_000, help="Units it carries at once.")
+        int | None,
+        typer.Option(
+            "--max-concurrent", "--capacity", min=1, max=1_000, help="Units it carries at once."
+        ),
+    ] = None,
+    category: Annotated[
+        list[str] | None,
+        typer.Option(help="Of a program: what it does and is best at, once for each; default all."),
+    ] = None,
+    kill_after: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=60,
+            help=f"Of a program: seconds from SIGTERM to SIGKILL; default {KILL_AFTER_S:g}.",
+        ),
     ] = None,
 ) -> None:
-    """Import the module and run its agent."""
+    """Run the agent of a module, or a program."""
     configure()
+    words: tuple[str, ...] | None = context.obj
+    given: dict[str, Any] = {
+        "id": id, "role": role, "max_concurrent": max_concurrent, "redis_url": redis_url, "pool": pool,
+    }  # fmt: skip
+    if words is None:
+        if category or kill_after is not None:
+            raise BadTarget("--category and --kill-after are for programs: -- PROGRAM", USAGE_HINT)
+        _run_module(target, given)
+    elif target is not None:
+        raise BadTarget(f"either {target!r} or a program after --, not both", USAGE_HINT)
+    else:
+        kill_after_s = KILL_AFTER_S if kill_after is None else kill_after
+        with program_agent(words, categories=category, kill_after_s=kill_after_s, **given) as agent:
+            agent.run()
+
+
+def _run_module(target: str | None, given: dict[str, Any]) -> None:
+    if target is None:
+        raise BadTarget("nothing to run: name MODULE:ATTRIBUTE, or a program after --", USAGE_HINT)
     agent = load(target)
     try:
-        agent.override(
-            id=id, role=role, max_concurrent=max_concurrent, redis_url=redis_url, pool=pool
-        )
+        agent.override(**given)
     except ValueError as error:
         raise BadTarget(str(error), USAGE_HINT) from None
     agent.run()
@@ -82,8 +127,13 @@ def main() -> None:
 def invoke(arguments: Sequence[str]) -> int:
     """Run the command; its exit code. What is wrong with a command line or a module is said without our frames."""
     command = typer.main.get_command(app)
+    # What follows the first `--` is a program and its arguments: not for us to read.
+    words: tuple[str, ...] | None = None
+    if "--" in arguments:
+        at = list(arguments).index("--")
+        arguments, words = arguments[:at], tuple(arguments[at + 1 :])
     try:
-        code = command.main(arguments, prog_name="worker", standalone_mode=False)
+        code = command.main(arguments, prog_name="worker", standalone_mode=False, obj=words)
     except BadTarget as error:
         return _tell(str(error), error.hint, error.exit_code, error.trace)
     except typer.TyperException as error:

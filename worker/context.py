@@ -23,6 +23,10 @@ class TaskContext:
     """Counts the grants of this task, from 1: lost tries count as well."""
     lease: str
     """Names the grant that this try runs under, 32 hex digits. A grant that is resumed after a restart keeps it."""
+    cost: int
+    """Units it takes of the agent's max_concurrent."""
+    timeout_s: float
+    """Run timeout, seconds from when the try began."""
     # A traceback with locals shows this object: what producers sent stays out of logs.
     description: str = field(repr=False)
     """Text from the producer; "" if there is none."""

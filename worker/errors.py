@@ -15,6 +15,16 @@ class Superseded(AgentEnded):
     exit_code = 3
 
 
+class CommandFailed(Exception):
+    """A program that ran for a task failed. What it said goes to the balancer, and never into a log: it may repeat
+    what the task carries.
+    """
+
+    def __init__(self, reason: str, said: str = "") -> None:
+        super().__init__(f"{reason}: {said}" if said else reason)
+        self.reason = reason
+
+
 class Fenced(AgentEnded):
     """No heartbeat was accepted for almost a TTL, and work did not stop when told to: it may be running twice."""
 

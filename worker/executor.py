@@ -10,6 +10,7 @@ from typing import Any
 
 from balancer.protocol import MAX_ERROR_BYTES, MAX_RESULT_BYTES, Status
 from worker.context import TaskContext
+from worker.errors import CommandFailed
 from worker.lease import Lease
 from worker.leases import Leases
 from worker.logs import say
@@ -42,7 +43,8 @@ def _marker(**fields: Any) -> tuple[str, dict[str, Any]]:
 def describe_error(error: BaseException) -> str:
     """`TypeName: text`, cut to MAX_ERROR_BYTES. Never raises, whatever the exception's own text does."""
     try:
-        text = f"{type(error).__name__}: {error}"
+        name = "" if isinstance(error, CommandFailed) else f"{type(error).__name__}: "
+        text = f"{name}{error}"
     except Exception:
         text = type(error).__name__
     return text.encode(errors="replace")[:MAX_ERROR_BYTES].decode(errors="ignore")
@@ -128,12 +130,10 @@ class Executor:
     def _failed(self, lease: Lease, error: BaseException) -> None:
         text = describe_error(error)
         if self._leases.finish(lease, Status.FAILED, time.monotonic(), error=text):
-            say(
-                lease.context.log.warning,
-                "task_failed",
-                reason=type(error).__name__,
-                exc_info=error,
-            )
+            said: dict[str, Any] = {"reason": type(error).__name__, "exc_info": error}
+            if isinstance(error, CommandFailed):
+                said = {"reason": error.reason}
+            say(lease.context.log.warning, "task_failed", **said)
         else:
             say(lease.context.log.info, "late_error_dropped", reason=type(error).__name__)
 

@@ -93,6 +93,8 @@ def read_lease(agent_id: str, entry: str, fields: Mapping[str, str], log: Any) -
             priority=task.priority,
             attempt=task.attempt,
             lease=completion.lease,
+            cost=task.cost,
+            timeout_s=task.timeout_ms / 1_000,
             description=task.description,
             payload=task.payload,
             cancelled=threading.Event(),

@@ -32,7 +32,8 @@ def load(target: str) -> Agent:
     module_name, colon, attribute = target.partition(":")
     if not (module_name and colon and attribute):
         raise BadTarget(
-            f"{target!r} is not MODULE:ATTRIBUTE, e.g. myproject.agents:builder", USAGE_HINT
+            f"{target!r} is not MODULE:ATTRIBUTE, e.g. myproject.agents:builder",
+            f"to run a program: worker run --role ROLE -- {target}",
         )
     sys.path.insert(0, os.getcwd())
     module = _imported(module_name)

@@ -4,6 +4,7 @@ imports only this.
 
 from balancer.core.model import Mode
 from balancer.core.names import Name, is_name, new_id, new_nonce
+from balancer.protocol.command import EXIT_REJECTED, CommandInput
 from balancer.protocol.connect import TextRedis, connect
 from balancer.protocol.events import (
     MAX_ERROR_BYTES,
@@ -20,9 +21,11 @@ from balancer.protocol.events import (
 from balancer.protocol.keys import Keys
 
 __all__ = [
+    "EXIT_REJECTED",
     "MAX_ERROR_BYTES",
     "MAX_RESULT_BYTES",
     "BadEvent",
+    "CommandInput",
     "Completion",
     "Heartbeat",
     "InboxTask",

@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -19,7 +19,7 @@ from balancer.core.model import MAX_UNITS, Mode
 from balancer.core.names import Name
 
 #: Version of the formats below; the field `v` of every entry.
-VERSION = "1"
+VERSION: Literal["1"] = "1"
 #: Largest result or error text, bytes of UTF-8. A larger result is dropped and marked; the task
 #: still completes.
 MAX_RESULT_BYTES = 4_096
@@ -28,7 +28,11 @@ MAX_ERROR_BYTES = 2_048
 
 _HEX = r"^[0-9a-f]{32}$"
 Nonce = Annotated[str, Field(pattern=_HEX)]
-_NUMBER = re.compile(r"[0-9]{1,15}", re.ASCII)
+Attempt = Annotated[int, Field(ge=1, le=1_000_000, description="counts the grants of a task")]
+#: Most digits of a number, so that it is exact wherever numbers are doubles.
+MAX_DIGITS = 15
+Milliseconds = Annotated[int, Field(ge=0, le=10**MAX_DIGITS - 1)]
+_NUMBER = re.compile(rf"[0-9]{{1,{MAX_DIGITS}}}", re.ASCII)
 
 
 class BadEvent(ValueError):

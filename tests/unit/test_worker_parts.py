@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 import structlog
 
-from balancer.protocol import BadEvent, Status
+from balancer.protocol import BadEvent, Status, is_name
 from worker import Agent
+from worker.command import read_output
 from worker.executor import describe_error, encode_result, is_async
 from worker.lease import Lease, Phase, read_lease
 from worker.leases import REMEMBERED, Leases
+from worker.program_agent import default_id
 from worker.threads import Coroutines
 from worker.watch import margin_s
 
@@ -35,6 +37,47 @@ def leases(units: int = 2, *held: Lease) -> Leases:
     for one in held:
         made.add(one)
     return made
+
+
+@pytest.mark.parametrize(
+    ("host", "role", "id"),
+    [
+        ("node-7.example.org", "build", "node-7.example.org-build"),
+        ("Jo's laptop", "build", "Jo-s-laptop-build"),
+        ("_x", "build", "x-build"),
+        ("h" * 64, "build", "h" * 58 + "-build"),
+        ("host", "r" * 64, "r" * 64),
+        ("host", "r" * 62, "h-" + "r" * 62),
+    ],
+)
+def test_the_default_id_is_a_name_of_host_and_role(
+    host: str, role: str, id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("socket.gethostname", lambda: host)
+    assert default_id(role) == id
+    assert is_name(id)
+
+
+@pytest.mark.parametrize(
+    ("output", "value"),
+    [
+        (b"", None),
+        (b"\n", None),
+        (b"3\n", 3),
+        (b'{"a":1}{"b":2}', '{"a":1}{"b":2}'),
+        (b"[NaN]", "[NaN]"),
+        (b"1e999", "1e999"),
+        (b'"\\ud800"', '"\\ud800"'),
+        (b"9" * 5_000, "9" * 5_000),
+        (b"[" * 50_000, "[" * 50_000),
+        (b"\xef\xbb\xbf1", "\ufeff1"),
+        (b"a\xff\r\n", "a\ufffd"),
+        (b"  text ", "  text "),
+    ],
+    ids=lambda value: repr(value)[:20],
+)
+def test_output_is_json_that_can_be_sent_on_or_else_text(output: bytes, value: Any) -> None:
+    assert read_output(output) == value
 
 
 class _Spiteful(Exception):
