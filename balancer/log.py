@@ -29,13 +29,13 @@ _QUERY = re.compile(r"([?&](?:password|username)=)[^&\s]*", re.IGNORECASE)
 
 
 def configure(
-    *, as_json: bool | None = None, verbose: bool = False, to: TextIO | None = None
+    *, as_json: bool | None = None, level: str = "info", to: TextIO | None = None
 ) -> None:
     """Send the library's events to a stream.
 
     Args:
         as_json: one JSON object a line; default: unless the stream is a terminal.
-        verbose: events of every pass, too.
+        level: the least that is logged: debug (events of every pass, too), info, warning or error.
         to: the stream; default: stderr.
     """
     import structlog
@@ -61,7 +61,7 @@ def configure(
             last,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(
-            logging.DEBUG if verbose else logging.INFO
+            logging.getLevelNamesMapping()[level.upper()]
         ),
         logger_factory=lambda *_: writer,
     )

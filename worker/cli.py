@@ -9,8 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
+from balancer.protocol import DEFAULT_POOL, DEFAULT_URL, POOL_VARIABLE, URL_VARIABLE
 from worker.command import KILL_AFTER_S
-from worker.declaration import DEFAULT_POOL, DEFAULT_URL, POOL_VARIABLE, URL_VARIABLE
 from worker.logs import configure
 from worker.program_agent import program_agent
 from worker.target import USAGE_HINT, BadTarget, load

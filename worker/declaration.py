@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from balancer.protocol import Keys, connect, new_nonce, read_heartbeat
+from balancer.protocol import Keys, connect, new_nonce, pool_name, read_heartbeat, redis_url
 from worker.runtime import Settings
-
-URL_VARIABLE, POOL_VARIABLE = "BALANCER_REDIS_URL", "BALANCER_POOL"
-DEFAULT_URL, DEFAULT_POOL = "redis://127.0.0.1:6379/0", "default"
 
 
 @dataclass(frozen=True)
@@ -48,12 +44,11 @@ class Declaration:
             fields["type"] = self.type
         if self.specializations is not None:
             fields["specializations"] = ",".join(self.specializations)
-        pool = self.pool or os.environ.get(POOL_VARIABLE) or DEFAULT_POOL
-        redis_url = self.redis_url or os.environ.get(URL_VARIABLE) or DEFAULT_URL
+        pool, url = pool_name(self.pool), redis_url(self.redis_url)
         # Both say what is wrong with a name or an address; neither connects.
         Keys(pool)
-        connect(redis_url).close()
+        connect(url).close()
         declaration = read_heartbeat(fields)
         return Settings(
-            declaration=declaration, units=self.max_concurrent, redis_url=redis_url, pool=pool
+            declaration=declaration, units=self.max_concurrent, redis_url=url, pool=pool
         )

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from balancer import log
 from balancer.cli import options, output
 from balancer.cli.guide import say_how_to_go_on
-from balancer.cli.serve import SettingsFile, Strategy, read_settings, stop_on_sigterm
+from balancer.cli.serve import Strategy, begin_to_log, stop_on_sigterm
 from balancer.cli.watch import watched
 from balancer.core.errors import BalancerError, InvalidInput
 
@@ -63,8 +62,8 @@ def dev(
         ),
     ] = None,
     pool: options.PoolName = options.DEFAULT_POOL,
-    strategy: Strategy = None,
-    settings: SettingsFile = None,
+    strategy: Strategy = None,  # noqa: ARG001 - the loader has taken it
+    config: options.Config = None,
     verbose: options.Verbose = False,
     as_json: options.Json = False,
 ) -> None:
@@ -76,14 +75,15 @@ def dev(
 
     Redis listens on 127.0.0.1 only, without a password. Never for production.
     """
-    options.check_name("--pool", pool)
     stop_on_sigterm()
-    chosen = read_settings(settings, strategy)
-    log.configure(as_json=as_json or None, verbose=verbose)
+    begin_to_log(config, as_json, verbose)
     from balancer.service import Service
 
     with own_redis(port, directory) as (redis, url), watched(redis):
-        service = Service(url, pool, chosen)
+        pace = config.process.serve
+        service = Service(
+            url, pool, config.given_settings, tick_s=pace.tick_s, sweep_s=pace.sweep_s
+        )
         try:
             if as_json:
                 output.write_json({"redis_url": url, "pool": pool, "fake": redis.is_fake})

@@ -24,7 +24,7 @@ EXIT_CODES = {
     "configuration": CONFIGURATION,
 }
 #: Longest message, in characters.
-LONGEST = 2_000
+LONGEST = 10_000
 
 
 class StillRunning(WaitTimeout):

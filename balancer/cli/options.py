@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -23,12 +23,32 @@ WRITE_DEADLINE_S = 10.0
 #: Rows of a list when nobody says otherwise, and the most there can be.
 LIMIT, MOST = 50, 1_000
 
+#: What the help shows; the same as in `balancer.protocol.place`, which takes longer to load than a help may.
+DEFAULT_URL, DEFAULT_POOL = "redis://127.0.0.1:6379/0", "default"
+
 RedisUrl = Annotated[
     str,
-    typer.Option("--redis-url", envvar="BALANCER_REDIS_URL", metavar="URL", help="Where Redis is."),
+    typer.Option(
+        "--redis-url",
+        metavar="URL",
+        help=f"Where Redis is.  [env: BALANCER_REDIS_URL; default: {DEFAULT_URL}]",
+    ),
 ]
 PoolName = Annotated[
-    str, typer.Option("--pool", envvar="BALANCER_POOL", metavar="NAME", help="Which pool.")
+    str,
+    typer.Option(
+        "--pool", metavar="NAME", help=f"Which pool.  [env: BALANCER_POOL; default: {DEFAULT_POOL}]"
+    ),
+]
+#: A command that takes this gets all that was said, checked: the `Loaded` of `balancer.config`.
+Config = Annotated[
+    Any,
+    typer.Option(
+        "--config",
+        metavar="FILE",
+        help="Settings.  [env: BALANCER_CONFIG; default: balancer.toml, if it is here]",
+        show_default=False,
+    ),
 ]
 Json = Annotated[
     bool, typer.Option("--json", help="Data as JSON on stdout, errors as JSON on stderr.")
@@ -37,8 +57,6 @@ Limit = Annotated[
     int, typer.Option("--limit", min=1, max=MOST, metavar="N", help="At most this many rows.")
 ]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Log every pass, too.")]
-
-DEFAULT_URL, DEFAULT_POOL = "redis://127.0.0.1:6379/0", "default"
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., None])
@@ -64,10 +82,47 @@ def verb(app: typer.Typer, name: str) -> Callable[[F], F]:
     def register(function: F) -> F:
         paragraphs = inspect.cleandoc(function.__doc__ or "").split("\n\n")
         told = (f"\b\n{text}" if "\n  " in text else text for text in paragraphs)
-        app.command(name, help="\n\n".join(told), context_settings=CONTEXT)(function)
+        app.command(name, help="\n\n".join(told), context_settings=CONTEXT)(_told(function))
         return function
 
     return register
+
+
+#: Parameters of commands that are keys of the configuration, each with its option.
+_FLAGS = {
+    "redis_url": (("redis", "url"), "--redis-url"),
+    "pool": (("pool", "name"), "--pool"),
+    "strategy": (("pool", "strategy"), "--strategy"),
+}
+
+
+def _told(function: Callable[..., None]) -> Callable[..., None]:
+    """A command that asks where Redis is, or which pool, takes `--config` too, and gets what flag, environment,
+    file and default say together.
+    """
+    signature = inspect.signature(function, eval_str=True)
+    flags = [name for name in _FLAGS if name in signature.parameters]
+    if not flags:
+        return function
+
+    def command(config: str | None = None, **given: Any) -> None:
+        from balancer.config import Flag, load
+
+        loaded = load(config, [Flag(*_FLAGS[name], given[name]) for name in flags])
+        given |= {"redis_url": loaded.redis_url, "pool": loaded.pool} | {"config": loaded}
+        function(**{name: given.get(name) for name in signature.parameters})
+
+    unsaid = {name: signature.parameters[name].replace(default=None) for name in flags}
+    own = {**signature.parameters, **unsaid}
+    own["config"] = inspect.Parameter(
+        "config", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Config
+    )
+    if "as_json" in own:  # stays the last, where everybody looks for it
+        own["as_json"] = own.pop("as_json")
+    shown = [value.replace(kind=inspect.Parameter.KEYWORD_ONLY) for value in own.values()]
+    command.__signature__ = inspect.Signature(shown)  # type: ignore[attr-defined]
+    command.__annotations__ = {value.name: value.annotation for value in shown}
+    return command
 
 
 #: For every command: `-h` works, and help is never wider than is good to read.

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from balancer.cli import agent, errors, options, output, pool, queue, task
+from balancer.cli import agent, config, errors, options, output, pool, queue, task
 from balancer.cli.demo import demo
 from balancer.cli.dev import dev
 from balancer.cli.serve import serve
@@ -33,7 +33,7 @@ app = options.group(
 )
 for command in (dev, serve, demo, submit, pool.status, pool.audit, version):
     options.verb(app, command.__name__)(command)
-for noun in (task.app, agent.app, queue.app):
+for noun in (task.app, agent.app, queue.app, config.app):
     app.add_typer(noun)
 
 

@@ -7,25 +7,19 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from balancer import log
 from balancer.cli import INTERRUPTED, options
-from balancer.cli.strict import parse, read_text
-from balancer.core.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from balancer.core.settings import PoolSettings
+    from balancer.config import Loaded
 
 Strategy = Annotated[
     str | None,
     typer.Option(metavar="NAME", help="best_match or least_loaded; only for a new pool."),
-]
-SettingsFile = Annotated[
-    str | None,
-    typer.Option(metavar="FILE", help="Settings in .json or .toml; only for a new pool."),
 ]
 
 
@@ -33,8 +27,8 @@ def serve(
     *,
     redis_url: options.RedisUrl = options.DEFAULT_URL,
     pool: options.PoolName = options.DEFAULT_POOL,
-    strategy: Strategy = None,
-    settings: SettingsFile = None,
+    strategy: Strategy = None,  # noqa: ARG001 - the loader has taken it
+    config: options.Config = None,
     verbose: options.Verbose = False,
     as_json: options.Json = False,
 ) -> None:
@@ -43,20 +37,27 @@ def serve(
     Examples:
       balancer serve
       balancer serve --redis-url redis://redis.internal:6379/0 --pool builds
-      balancer serve --pool builds --settings builds.toml
+      balancer serve --config builds.toml
 
     Any number of these may serve one pool: each can be killed at any moment. A pool
     keeps the settings that it was created with; differing ones are told, not taken.
     Logs go to stderr, as JSON unless it is a terminal.
     """
-    options.check_name("--pool", pool)
-    chosen = read_settings(settings, strategy)
-    log.configure(as_json=as_json or None, verbose=verbose)
+    begin_to_log(config, as_json, verbose)
     with ending_at_once(), options.pointing_at(redis_url):
         _tell_if_away(redis_url)
         from balancer.service import Service
 
-        Service(redis_url, pool, chosen).run()
+        pace = config.process.serve
+        Service(
+            redis_url, pool, config.given_settings, tick_s=pace.tick_s, sweep_s=pace.sweep_s
+        ).run()
+
+
+def begin_to_log(config: Loaded, as_json: bool, verbose: bool) -> None:
+    """As the options say, else as the configuration does."""
+    said = {"auto": None, "json": True, "text": False}[config.process.log.format]
+    log.configure(as_json=as_json or said, level="debug" if verbose else config.process.log.level)
 
 
 @contextmanager
@@ -86,46 +87,6 @@ def stop_on_sigterm() -> None:
         raise SystemExit(0)
 
     signal.signal(signal.SIGTERM, end)
-
-
-def read_settings(path: str | None, strategy: str | None) -> PoolSettings | None:
-    """What a new pool is to be created with; None when nothing was said.
-
-    Raises:
-        InvalidInput: names the file, the key, the value and the rule.
-    """
-    from pydantic import ValidationError
-
-    from balancer.core.settings import PoolSettings
-    from balancer.inputs import broken_rules
-
-    if path is None and strategy is None:
-        return None
-    fields = _fields(path) if path is not None else {}
-    if strategy is not None:
-        fields["strategy"] = strategy
-    try:
-        return PoolSettings.model_validate(fields)
-    except ValidationError as error:
-        rules = broken_rules(error, PoolSettings)
-        raise InvalidInput(f"{path}: {rules}" if path else rules) from None
-
-
-def _fields(path: str) -> dict[str, Any]:
-    import tomllib
-
-    text = read_text(path, "--settings")
-    if path.endswith(".json"):
-        value = parse(text, path)
-        if not isinstance(value, dict):
-            raise InvalidInput(f"{path}: not an object of settings")
-        return value
-    if not path.endswith(".toml"):
-        raise InvalidInput(f"--settings: {path!r} ends with neither .json nor .toml")
-    try:
-        return tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError, ValueError) as error:
-        raise InvalidInput(f"{path}: not TOML: {error}") from None
 
 
 def _tell_if_away(redis_url: str) -> None:

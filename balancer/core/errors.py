@@ -27,7 +27,7 @@ class Misconfigured(BalancerError, ValueError):
     """
 
     code = "configuration"
-    hint = "`balancer config show` has every value and its origin"
+    hint = "`balancer config init FILE` writes a file with every key and its rule; docs/configuration.md has them, too"
 
 
 class NotFound(BalancerError, LookupError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any, NamedTuple
 
 from redis.exceptions import RedisError
@@ -11,10 +10,9 @@ from balancer.core.errors import InvalidInput
 from balancer.inputs import check_ids
 from balancer.ledger.exchange import Asks, Exchange, Pause, T, Wire, spoken, wired
 from balancer.ledger.pool import PoolRef, opening
+from balancer.protocol import place
 from balancer.retry import Patience
 
-#: Where Redis is when nothing says otherwise.
-DEFAULT_URL = "redis://127.0.0.1:6379/0"
 #: How long a call goes on trying while Redis cannot answer, seconds.
 DEADLINE_S = 10.0
 
@@ -31,10 +29,11 @@ def address(redis_url: str | None, pool: str | None) -> Address:
 
     Raises:
         InvalidInput: the pool's name is none.
+        Misconfigured: the environment is asked, and says nothing or two things.
     """
-    name = pool or os.environ.get("BALANCER_POOL") or "default"
+    name = place.pool_name(pool)
     check_ids([name], "pool")
-    return Address(redis_url or os.environ.get("BALANCER_REDIS_URL") or DEFAULT_URL, name)
+    return Address(place.redis_url(redis_url), name)
 
 
 def opened(name: str) -> Exchange[PoolRef]:

@@ -19,11 +19,23 @@ from balancer.protocol.events import (
     read_inbox,
 )
 from balancer.protocol.keys import Keys
+from balancer.protocol.place import (
+    DEFAULT_POOL,
+    DEFAULT_URL,
+    POOL_VARIABLE,
+    URL_VARIABLE,
+    pool_name,
+    redis_url,
+)
 
 __all__ = [
+    "DEFAULT_POOL",
+    "DEFAULT_URL",
     "EXIT_REJECTED",
     "MAX_ERROR_BYTES",
     "MAX_RESULT_BYTES",
+    "POOL_VARIABLE",
+    "URL_VARIABLE",
     "BadEvent",
     "CommandInput",
     "Completion",
@@ -38,7 +50,9 @@ __all__ = [
     "is_name",
     "new_id",
     "new_nonce",
+    "pool_name",
     "read_completion",
     "read_heartbeat",
     "read_inbox",
+    "redis_url",
 ]

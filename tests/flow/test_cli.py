@@ -356,14 +356,10 @@ def test_audit(balancer: Command, pool: Pool) -> None:
         (["submit", "--file", "/nowhere"], "cannot read '/nowhere': No such file"),
         (["submit", "--file", "/"], "cannot read '/'"),
         (["submit", "--role", "x", "--description", "\udcff"], "description"),
-        (["status", "--redis-url", "http://u:secret@h"], "redis_url: Redis URL must"),
-        (["status", "--redis-url", "redis://u:secret@h:port/0"], "redis_url"),
         (["status", "--redis-url", "redis://127.0.0.1:9/0?colour=red"], "colour"),
         (["status", "--pool", "a b"], "pool: 'a b' is not a name"),
         (["serve", "--pool", "a:b"], "--pool: 'a:b' is not a name"),
-        (["serve", "--redis-url", "http://u:secret@h"], "--redis-url"),
         (["serve", "--strategy", "magic"], "strategy: 'magic'"),
-        (["serve", "--settings", "/nowhere.toml"], "cannot read"),
         (["dev", "--port", "70000"], "--port"),
         (["dev", "--dir", "/dev/null/x"], "--dir: cannot use"),
         (["demo", "--agents", "0"], "--agents"),
@@ -407,25 +403,24 @@ def test_bad_lines(balancer: Command, pool: Pool, data: bytes, said: str) -> Non
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("arguments", "said"),
     [
-        (("s.json", '{"max_losses": 0}'), "s.json: max_losses: '0'"),
-        (("s.json", '{"a": 1, "a": 1}'), "stands twice"),
-        (("s.json", "[]"), "not an object"),
-        (("s.toml", "weights.helth = 1"), "weights.helth: unknown setting, did you mean 'health'?"),
-        (("s.toml", "a = "), "not TOML"),
-        (("s.yaml", ""), "neither .json nor .toml"),
+        (["status", "--redis-url", "http://u:secret@h"], "--redis-url: 'http://***@h'"),
+        (["status", "--redis-url", "redis://u:secret@h:port/0"], "--redis-url: "),
+        (["serve", "--redis-url", "http://u:secret@h"], "--redis-url: "),
+        (["serve", "--config", "/nowhere.toml"], "--config: cannot read '/nowhere.toml'"),
     ],
+    ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else "",
 )
-def test_bad_settings(
-    balancer: Command, pool: Pool, tmp_path: Path, settings: tuple[str, str], said: str
+def test_bad_configuration(
+    balancer: Command, pool: Pool, arguments: Sequence[str], said: str
 ) -> None:
-    file = tmp_path / settings[0]
-    file.write_text(settings[1])
-    answer = balancer("serve", "--pool", "new", "--settings", str(file))
-    assert answer.code == 2
-    assert said in answer.err
-    assert not pool.client.exists("wb:{new}:meta")
+    keys = pool.client.dbsize()
+    answer = balancer(*arguments, "--json")
+    assert (answer.code, answer.out, answer.error["code"]) == (78, "", "configuration")
+    assert answer.error["message"].startswith(said)
+    assert "secret" not in answer.err
+    assert pool.client.dbsize() == keys
 
 
 def test_redis_away(balancer: Command) -> None:
@@ -508,6 +503,7 @@ def test_without_redis_server_dev_says_loudly_what_stands_in(
 
 
 COMMANDS = [
+    *("config show", "config check", "config init"),
     *("dev", "serve", "demo", "submit", "status", "audit", "version"),
     *("task ls", "task show", "task cancel", "agent ls", "agent show", "queue ls"),
 ]

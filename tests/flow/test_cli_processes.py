@@ -146,8 +146,11 @@ def test_serve_creates_the_pool_and_sigterm_ends_it_cleanly(
     start: Start, server: EmbeddedRedis, tmp_path: Path
 ) -> None:
     file = tmp_path / "settings.toml"
-    file.write_text('retry_delay_s = 1.5\n[roles.developer]\nspecializations = ["bug"]\n')
-    arguments = ("--pool", "served", "--settings", str(file), "--strategy", "least_loaded")
+    file.write_text(
+        '[pool]\nretry_delay_s = 1.5\nstrategy = "best_match"\n'
+        '[roles.developer]\nspecializations = ["bug"]\n'
+    )
+    arguments = ("--pool", "served", "--config", str(file), "--strategy", "least_loaded")
     process = start("serve", "--redis-url", server.url, *arguments)
     wait_until(log_has(tmp_path, "balancer_started"), "the balancer runs")
     with connect(server.url) as client:
@@ -191,9 +194,9 @@ def shell(line: str, **environment: str) -> subprocess.CompletedProcess[str]:
         ("balancer task show 'a b' 2> /dev/full", 2, ""),
         ("balancer submit --role x --file - <&-", 2, "--file: cannot read 'stdin'"),
         ("balancer task cancel t --reason $'\\xff'", 2, "reason: '\\udcff' is not valid Unicode"),
-        ("balancer status --redis-url $'redis://\\xff/0'", 2, "redis_url"),
-        ("balancer serve --redis-url $'redis://\\xff/0'", 2, "--redis-url"),
-        ("balancer status --redis-url $'redis://h/0?\\xff=1'", 2, "--redis-url"),
+        ("balancer status --redis-url $'redis://\\xff/0'", 78, "--redis-url"),
+        ("balancer serve --redis-url $'redis://\\xff/0'", 78, "--redis-url"),
+        ("balancer status --redis-url $'redis://h/0?\\xff=1'", 78, "--redis-url"),
         ("balancer submit --role $'\\xff'", 2, "role: '\\udcff' is not valid"),
         ("balancer dev --dir $'\\xff\\x01'", 2, "--dir"),
     ],

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from balancer.config import load
+from balancer.config.keys import every_key
+from balancer.config.model import PoolPlace, Process
 from balancer.core.model import Task
 from balancer.core.settings import PoolSettings
 
@@ -73,7 +75,7 @@ def default(path: str) -> str:
     value: Any = PoolSettings().model_dump(mode="json")
     for name in path.split("."):
         if name == "*":
-            return "below" if value else "-"
+            return {0: "-", 4: "four types", 6: "six categories"}[len(value)]
         value = value[name]
     return f"`{value if isinstance(value, str) else json.dumps(value)}`"
 
@@ -88,9 +90,24 @@ def test_the_table_of_settings_is_the_model() -> None:
     assert all(cells[2] for cells in stated.values())
 
 
-def test_the_file_of_defaults_is_the_defaults() -> None:
-    stated = tomllib.loads(fence("docs/configuration.md", "toml"))
-    assert PoolSettings.model_validate(stated) == PoolSettings()
+def test_the_table_of_keys_is_the_model() -> None:
+    stated = {
+        cells[0].strip("`"): [cell.replace("`", "") for cell in cells[1:3]]
+        for cells in rows("docs/configuration.md", "Keys of a process")
+    }
+    own = {key.path[0] for key in every_key()} & set(Process.model_fields)
+    actual = {
+        key.name: ["-" if key.default is None else str(key.default), key.bounds]
+        for key in every_key()
+        if key.path[0] in own and (key.path[0] != "pool" or key.path[1] in PoolPlace.model_fields)
+    }
+    assert stated == actual
+
+
+def test_the_example_of_a_file_is_valid(tmp_path: Path) -> None:
+    file = tmp_path / "balancer.toml"
+    file.write_text(fence("docs/configuration.md", "toml"))
+    assert load(str(file), (), {}).settings.roles["reviewer"].agents == 2
 
 
 def test_the_table_of_task_fields_is_the_model() -> None:

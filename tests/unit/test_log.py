@@ -97,7 +97,7 @@ def test_on_a_terminal_it_is_text_and_only_verbose_shows_every_pass() -> None:
 
     for verbose in (False, True):
         terminal = Terminal()
-        log.configure(to=terminal, verbose=verbose)
+        log.configure(to=terminal, level="debug" if verbose else "info")
         structlog.get_logger("balancer").debug("drained", assigned=1)
         structlog.get_logger("balancer").info("swept", due=3)
         structlog.reset_defaults()

@@ -1,0 +1,101 @@
+"""Holding what was said against a model: every broken rule, in words, with its key and origin."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from balancer.config.keys import Path, every_key, key_at
+from balancer.config.origin import Origin, of
+from balancer.config.sources import NOTHING, Problem
+from balancer.inputs import NAME_IN_WORDS
+
+M = TypeVar("M", bound=BaseModel)
+
+_KINDS = {
+    "float_type": "number",
+    "int_type": "integer",
+    "int_from_float": "integer",
+    "finite_number": "number",
+    "bool_type": "boolean",
+    "string_type": "string",
+    "tuple_type": "array",
+    "list_type": "array",
+}
+_WORDS = {
+    "number": "is not a number",
+    "integer": "is not a whole number",
+    "boolean": "is neither true nor false",
+    "string": "is not a text",
+    "array": "is not a list of names",
+}
+_BOUNDS = ("greater_than", "less_than")
+
+
+def judged(
+    model: type[M],
+    tree: dict[str, Any],
+    place: Callable[[Path], Path],
+    origins: Mapping[Path, Origin],
+    problems: list[Problem],
+) -> M | None:
+    """The model of a tree; None when a rule is broken, and then `problems` has every one of them.
+
+    Args:
+        model: what it is to be.
+        tree: what was said.
+        place: where a path of the model stands in the file.
+        origins: who said what, by path in the file.
+        problems: where to put what is wrong.
+    """
+    try:
+        # As JSON, because there a list may become a tuple, and nothing else becomes something else.
+        return model.model_validate_json(json.dumps(tree), strict=True)
+    except ValidationError as error:
+        for row in error.errors(include_url=False):
+            path = tuple(str(part) for part in row["loc"] if part != "[key]")
+            at = place(path) if path else ("pool",)
+            problems.append(_problem(row, at, origins))
+    return None
+
+
+def _problem(row: Any, path: Path, origins: Mapping[Path, Origin]) -> Problem:
+    kind, value = row["type"], row["input"]
+    if kind == "extra_forbidden":
+        return Problem(".".join(path), NOTHING, _unknown(path), of(origins, path))
+    if isinstance(value, dict) and kind not in _KINDS:  # of a table as a whole
+        value = NOTHING
+    return Problem(".".join(path), value, _rule(row, kind, path), of(origins, path))
+
+
+def _rule(row: Any, kind: str, path: Path) -> str:
+    key = key_at(path) or key_at(path[:-1])
+    if kind == "string_pattern_mismatch" and (key is None or key.bounds in ("a name", "names")):
+        return NAME_IN_WORDS
+    if kind == "dict_type":
+        return f"is not a table; write [{'.'.join(path)}]"
+    if kind in _KINDS:
+        rule = _WORDS[_KINDS[kind]]
+        return f"{rule} (a plain number of {key.unit})" if key and key.unit else rule
+    if key and kind.startswith(_BOUNDS):
+        return f"is not within {key.bounds}{f' {key.unit}' if key.unit else ''}"
+    if kind == "literal_error" and key:
+        return f"is none of {key.bounds}"
+    text = str(row["msg"]).removeprefix("Value error, ")
+    return text[:1].lower() + text[1:]
+
+
+def _unknown(path: Path) -> str:
+    """What to say of a key that there is not; the nearest of those beside it."""
+    beside = {
+        key.path[len(path) - 1]
+        for key in every_key()
+        if len(key.path) >= len(path)
+        and all(own in ("*", part) for own, part in zip(key.path, path[:-1], strict=False))
+    }
+    near = difflib.get_close_matches(path[-1], sorted(beside - {"*"}), 1)
+    return "unknown key" + (f", did you mean {near[0]!r}?" if near else "")
