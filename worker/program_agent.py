@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from balancer.protocol import is_name
+from balancer.protocol import is_name, pool_name
 from worker.agent import Agent
 from worker.command import Command
-from worker.declaration import DEFAULT_POOL, POOL_VARIABLE
 from worker.guard import Guard
 from worker.target import USAGE_HINT, BadTarget
 
@@ -49,7 +47,10 @@ def program_agent(
         raise BadTarget("a program needs --role: whose tasks it takes", USAGE_HINT)
     if not is_name(role):
         raise BadTarget(f"role: {role!r} is not a name", USAGE_HINT)
-    pool = pool or os.environ.get(POOL_VARIABLE) or DEFAULT_POOL
+    try:
+        pool = pool_name(pool)
+    except ValueError as error:
+        raise BadTarget(str(error), USAGE_HINT) from None
     id = id or default_id(role)
     try:
         guard = Guard()
