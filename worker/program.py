@@ -11,8 +11,6 @@ from typing import Self, cast
 #: How long what a program wrote may take to arrive once it has ended, seconds. A process that left the group can hold
 #: the pipes open for ever.
 DRAIN_S = 1.0
-#: How often to look whether a group that was asked to end has ended, seconds.
-POLL_S = 0.02
 
 
 class Program(asyncio.SubprocessProtocol):
@@ -72,10 +70,9 @@ class Program(asyncio.SubprocessProtocol):
     async def terminate(self, kill_after_s: float) -> None:
         """Ask the whole group to end; kill what is left of it later."""
         self._signal(signal.SIGTERM)
-        loop = asyncio.get_running_loop()
-        kill_at_s = loop.time() + kill_after_s
-        while self._is_there() and loop.time() < kill_at_s:
-            await asyncio.sleep(POLL_S)
+        # Whoever still cleans up holds its pipes, most likely. The group itself cannot be asked: the dead whom nobody
+        # has buried count as members.
+        await asyncio.wait({self._exited, self._drained}, timeout=kill_after_s)
         self.kill()
         await self.ended()
 
@@ -87,15 +84,10 @@ class Program(asyncio.SubprocessProtocol):
         """Let go of the pipes."""
         self._transport.close()
 
-    def _is_there(self) -> bool:
-        return self._signal(0) or not self._exited.done()
-
-    def _signal(self, number: int) -> bool:
+    def _signal(self, number: int) -> None:
         # The group's number is not given to another one as soon as this: process numbers go round.
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.group, number)
-            return True
-        return False
 
     def pipe_data_received(self, fd: int, data: bytes) -> None:
         """What it wrote."""
