@@ -1,4 +1,5 @@
-"""How a balancer process logs, and how text is made safe to show. Only `serve` and `dev` configure logging.
+"""How every process logs, and how text is made safe to show. Only `serve`, `dev`, `worker run` and `Agent.run()`
+configure logging; a program that has configured structlog itself keeps what it has.
 
 Events are in the past tense and never hold an id; ids and numbers are fields beside them. One event is one line: JSON,
 or aligned text on a terminal. What a task carries is left out, passwords are struck out, long values are cut, and
@@ -8,10 +9,11 @@ control characters are escaped, so that no task can write into somebody's termin
 from __future__ import annotations
 
 import logging
+import os
 import re
 import sys
 import threading
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping, Sequence
 from contextlib import suppress
 from typing import Any, TextIO
 
@@ -22,10 +24,26 @@ MOST_ITEMS, DEEPEST = 20, 3
 
 #: Fields that hold what a task carries.
 _CARRIED = {"payload", "description", "body", "result"}
-_SECRET = re.compile(r"passw|secret|token|credential|authorization|api_?key", re.IGNORECASE)
+_SECRET = re.compile(
+    r"passw|passphrase|(^|_)pass($|_)|secret|token|credential|(^|_)auth($|_|orization)|(api|private)_?key|(^|_)dsn($|_)",
+    re.IGNORECASE,
+)
 #: What stands between `://` and the last `@` of a word may hold a password.
 _USERINFO = re.compile(r"://\S*@")
-_QUERY = re.compile(r"([?&](?:password|username)=)[^&\s]*", re.IGNORECASE)
+_QUERY = re.compile(
+    r"((?:^|[?&\s,;])(?:password|passwd|username|secret|token)=)[^&\s,;]*", re.IGNORECASE
+)
+
+#: Variables that say how to log, and what they may say.
+FORMAT_VARIABLE, LEVEL_VARIABLE = "BALANCER_LOG_FORMAT", "BALANCER_LOG_LEVEL"
+FORMATS: dict[str, bool | None] = {"auto": None, "json": True, "text": False}
+LEVELS = ("debug", "info", "warning", "error")
+
+
+def say(method: Callable[..., object], event: str, **fields: object) -> None:
+    """Log, with a method of a logger. Whatever the log does (disk full, stream closed), the caller goes on."""
+    with suppress(Exception):
+        method(event, **fields)
 
 
 def configure(
@@ -42,13 +60,14 @@ def configure(
 
     stream = to or sys.stderr
     writer = LineWriter(stream)
+    is_terminal = _is_terminal(stream)
     if as_json is None:
-        as_json = not stream.isatty()
+        as_json = not is_terminal
     last: Any = (
         structlog.processors.JSONRenderer(ensure_ascii=False, allow_nan=True)
         if as_json
         else structlog.dev.ConsoleRenderer(
-            colors=stream.isatty(), exception_formatter=structlog.dev.plain_traceback
+            colors=is_terminal, exception_formatter=structlog.dev.plain_traceback
         )
     )
     structlog.configure(
@@ -67,16 +86,44 @@ def configure(
     )
 
 
+def configure_by_environment() -> None:
+    """The same, as $BALANCER_LOG_FORMAT and $BALANCER_LOG_LEVEL say.
+
+    Raises:
+        ValueError: names the variable, the value and the rule.
+    """
+    configure(
+        as_json=FORMATS[_said(FORMAT_VARIABLE, tuple(FORMATS), "auto")],
+        level=_said(LEVEL_VARIABLE, LEVELS, "info"),
+    )
+
+
+def _said(variable: str, words: Sequence[str], usual: str) -> str:
+    value = os.environ.get(variable, usual)
+    if value not in words:
+        raise ValueError(f"{variable}: {printable(repr(value), 80)} is none of {', '.join(words)}")
+    return value
+
+
+def _is_terminal(stream: TextIO | None) -> bool:
+    """A process may have no stderr, and a stream may be closed."""
+    with suppress(OSError, ValueError):
+        return stream is not None and stream.isatty()
+    return False
+
+
 class LineWriter:
     """Writes lines to a stream, and swallows what the stream raises: nobody may be there to read, the disk may be
     full, and neither may end a loop.
     """
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO | None) -> None:
         self._stream, self._lock = stream, threading.Lock()
 
     def msg(self, line: str) -> None:
         """Write one line."""
+        if self._stream is None:
+            return
         with self._lock, suppress(OSError, ValueError):  # ValueError: closed
             self._stream.write(line + "\n")
             self._stream.flush()

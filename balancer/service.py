@@ -113,7 +113,9 @@ class Service:
         self.pool = answered(lambda: Pool.create(self._client, pool, settings), START_S)
         if settings is not None and settings != self.pool.settings:
             log.warning(
-                "settings_differ", pool=pool, text="the pool keeps the settings it was created with"
+                "settings_differed",
+                pool=pool,
+                text="the pool keeps the settings it was created with",
             )
         self._name = answered(lambda: ConsumerName(self.pool), START_S)
         consumer, sweeper = self._name.consumer, Sweeper(self.pool, sweep_s)

@@ -91,7 +91,10 @@ def run(
     ] = None,
 ) -> None:
     """Run the agent of a module, or a program."""
-    configure()
+    try:
+        configure()
+    except ValueError as error:
+        raise BadTarget(str(error), USAGE_HINT) from None
     words: tuple[str, ...] | None = context.obj
     given: dict[str, Any] = {
         "id": id, "role": role, "max_concurrent": max_concurrent, "redis_url": redis_url, "pool": pool,

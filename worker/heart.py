@@ -171,7 +171,7 @@ class Heart:
         if is_there:
             say(self._log.info, "pool_found", pool=self._pool)
         else:
-            say(self._log.warning, "pool_missing", pool=self._pool)
+            say(self._log.warning, "pool_not_found", pool=self._pool)
 
     def _compare(self, snapshot: list[Any]) -> None:
         rows = self._inbox.read_all(self._client)

@@ -111,7 +111,7 @@ class Runtime:
     def start(self) -> None:
         """Start the threads. Redis need not be there yet."""
         if not self._has_handlers:
-            say(self._log.warning, "agent_without_handlers")
+            say(self._log.warning, "handlers_not_given")
         for loop in self._loops:
             loop.start()
 

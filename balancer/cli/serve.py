@@ -56,7 +56,7 @@ def serve(
 
 def begin_to_log(config: Loaded, as_json: bool, verbose: bool) -> None:
     """As the options say, else as the configuration does."""
-    said = {"auto": None, "json": True, "text": False}[config.process.log.format]
+    said = log.FORMATS[config.process.log.format]
     log.configure(as_json=as_json or said, level="debug" if verbose else config.process.log.level)
 
 

@@ -25,7 +25,10 @@ FILE_NAME, FILE_VARIABLE = "balancer.toml", "BALANCER_CONFIG"
 #: Largest file, bytes.
 MAX_BYTES = 1 << 20
 #: Variables that are no key of the file.
-OTHER_VARIABLES = {FILE_VARIABLE, "BALANCER_DEBUG", "BALANCER_REDIS_SERVER"}
+OTHER_VARIABLES = {
+    *(FILE_VARIABLE, "BALANCER_DEBUG", "BALANCER_REDIS_SERVER", "BALANCER_AGENT_ID"),
+    *("BALANCER_TASK_ID", "BALANCER_TASK_ATTEMPT", "BALANCER_TASK_CATEGORY"),
+}
 
 _NUMBER = re.compile(r"-?[0-9]{1,15}(\.[0-9]{1,15})?", re.ASCII)
 _WHOLE = re.compile(r"-?[0-9]{1,15}", re.ASCII)

@@ -115,5 +115,5 @@ class Sweeper(Loop):
             found = recounting.recount(self._pool, agent_id)
             if found.outcome is recounting.Outcome.MENDED:
                 mended += 1
-                log.error("counter_mended", agent=agent_id, **found._asdict())
+                log.error("counter_mended", agent_id=agent_id, **found._asdict())
         return mended

@@ -4,6 +4,8 @@ imports only this.
 
 from balancer.core.model import Mode
 from balancer.core.names import Name, is_name, new_id, new_nonce
+from balancer.log import configure_by_environment as configure_log
+from balancer.log import say
 from balancer.protocol.command import EXIT_REJECTED, CommandInput
 from balancer.protocol.connect import TextRedis, connect
 from balancer.protocol.events import (
@@ -46,6 +48,7 @@ __all__ = [
     "Name",
     "Status",
     "TextRedis",
+    "configure_log",
     "connect",
     "is_name",
     "new_id",
@@ -55,4 +58,5 @@ __all__ = [
     "read_heartbeat",
     "read_inbox",
     "redis_url",
+    "say",
 ]

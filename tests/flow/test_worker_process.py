@@ -56,7 +56,7 @@ def test_sigterm_finishes_what_is_held_and_says_stopped(rig: Rig) -> None:
     assert {done.task for done in rig.completions()} == {"t1", "t2"}
     assert rig.modes()[-1] is Mode.STOPPED
     events = [json.loads(line)["event"] for line in output.splitlines()]
-    assert events[:2] == ["pool_missing", "agent_started"]
+    assert events[:2] == ["pool_not_found", "agent_started"]
     assert events[-1] == "agent_stopped"
 
 

@@ -94,13 +94,13 @@ def test_a_pool_that_is_not_there_is_said_once_and_again_when_that_changes(rig: 
 
 
 def missing(logs: list[EventDict]) -> list[EventDict]:
-    return [entry for entry in logs if entry["event"] == "pool_missing"]
+    return [entry for entry in logs if entry["event"] == "pool_not_found"]
 
 
-def test_an_agent_without_handlers_says_so(rig: Rig) -> None:
+def test_an_handlers_not_given_says_so(rig: Rig) -> None:
     with capture_logs() as logs, rig.agent():
         rig.until_started()
-    assert logs[0]["event"] == "agent_without_handlers"
+    assert logs[0]["event"] == "handlers_not_given"
 
 
 def test_the_balancer_takes_the_second_start_for_the_first_and_the_others_for_nothing(

@@ -74,7 +74,7 @@ def test_logs_name_tasks_and_never_show_what_is_in_them(rig: Rig) -> None:
         rig.until_completed()
     events = [entry["event"] for entry in logs]
     assert events == [
-        "pool_missing", "agent_started", "task_started", "step_done", "task_failed", "agent_stopped",
+        "pool_not_found", "agent_started", "task_started", "step_done", "task_failed", "agent_stopped",
     ]  # fmt: skip
     assert logs[4]["task_id"] == "t1"
     assert logs[4]["agent_id"] == AGENT

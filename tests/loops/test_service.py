@@ -73,7 +73,7 @@ def test_a_pool_keeps_its_settings_and_a_replica_that_differs_says_so(
         service = Service(redis_server.url, "p", PoolSettings(strategy="best_match"))
     service.stop()
     assert service.pool.settings == first
-    assert "settings_differ" in [entry["event"] for entry in logs]
+    assert "settings_differed" in [entry["event"] for entry in logs]
 
 
 def test_a_consumer_name_is_the_lowest_free_one_and_comes_back(pool: Pool) -> None:

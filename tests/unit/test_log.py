@@ -40,8 +40,14 @@ def test_what_a_task_carries_and_secrets_are_left_out(stream: io.StringIO) -> No
         payload={"a": 1},
         result="x",
         api_key="k",
+        pass_="p",
+        redis_password="p",
+        passes=3,
+        author="me",
         context={"password": "p", "body": "b", "n": 1},
     )
+    assert (entry["pass_"], entry["redis_password"]) == ("***", "***")
+    assert (entry["passes"], entry["author"]) == (3, "me")
     assert (entry["payload"], entry["result"], entry["api_key"]) == (
         "(left out)",
         "(left out)",
@@ -57,6 +63,7 @@ def test_what_a_task_carries_and_secrets_are_left_out(stream: io.StringIO) -> No
         ("to rediss://:p@ss/w@h failed", "to rediss://***@h failed"),
         ("unix:///s?password=p&db=0", "unix:///s?password=***&db=0"),
         ("redis://h:1/0", "redis://h:1/0"),
+        ("AUTH failed, password=p@ss, again", "AUTH failed, password=***, again"),
     ],
 )
 def test_passwords_of_addresses_are_struck_out(text: str, shown: str) -> None:
@@ -118,3 +125,45 @@ def test_a_stream_that_fails_ends_nothing(
     log.configure(to=failing)
     structlog.get_logger("balancer").error("seen")
     structlog.get_logger("balancer").exception("seen")
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("BALANCER_LOG_FORMAT", "xml", "'xml' is none of auto, json, text"),
+        ("BALANCER_LOG_LEVEL", "", "'' is none of debug, info, warning, error"),
+    ],
+)
+def test_a_variable_that_says_how_to_log_is_checked(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, said: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(ValueError, match=f"^{variable}: {said}"):
+        log.configure_by_environment()
+
+
+def test_variables_say_how_to_log(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("BALANCER_LOG_FORMAT", "text")
+    monkeypatch.setenv("BALANCER_LOG_LEVEL", "warning")
+    log.configure_by_environment()
+    structlog.get_logger("worker").info("unseen")
+    log.say(structlog.get_logger("worker").warning, "seen", n=1)
+    err = capsys.readouterr().err
+    assert "unseen" not in err
+    assert "seen" in err
+    assert not err.startswith("{")
+
+
+def test_a_process_without_stderr_logs_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stderr", None)
+    log.configure()
+    structlog.get_logger("worker").error("seen")
+
+
+def test_a_logger_that_fails_ends_nothing() -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise OSError(28, "full")
+
+    log.say(fails, "seen")
