@@ -16,10 +16,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo demo-short dev test check bench mutants lock clean
+.PHONY: help demo demo-short dev test check bench mutants chaos chaos-short chaos-mutants lock clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(STAMP) ## watch the balancer at work on a real trace
 	$(BIN)/balancer demo
@@ -43,6 +43,15 @@ bench: $(STAMP) ## measure; QUICK=1 for a minute's worth
 
 mutants: $(STAMP) ## break the code on purpose and see whether a test notices
 	$(BIN)/python tests/mutants/run.py
+
+chaos: $(STAMP) ## random faults on real processes, 2.5 minutes; SEED=N repeats one
+	$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED))
+
+chaos-short: $(STAMP) ## the same in 40 seconds
+	$(BIN)/python -m tests.chaos --short $(if $(SEED),--seed $(SEED))
+
+chaos-mutants: $(STAMP) ## which planted faults chaos finds
+	$(BIN)/python -m tests.chaos.mutants
 
 lock: ## write requirements.lock anew; UPGRADE=1 takes the newest versions
 	@command -v $(UV) > /dev/null || { echo "make lock needs uv: https://docs.astral.sh/uv/" >&2; exit 1; }
