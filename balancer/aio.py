@@ -10,7 +10,6 @@ from typing import Any, Self
 
 from redis.exceptions import RedisError
 
-from balancer.core.errors import InvalidInput
 from balancer.core.model import Agent, LoadMetrics, Task
 from balancer.exchanges import submitting, tasks
 from balancer.exchanges.opening import DEADLINE_S, address, opened, patient
@@ -19,7 +18,7 @@ from balancer.ledger.exchange import Command, Exchange, Pause, T, Wire
 from balancer.ledger.pool import PoolRef
 from balancer.ledger.read import RoleQueue, TaskStatus
 from balancer.ledger.submit import Submitted
-from balancer.protocol.connect import TextRedis, connect_async
+from balancer.protocol.connect import TextRedis, connect_async, is_cluster
 
 
 class AsyncBalancer:
@@ -34,6 +33,8 @@ class AsyncBalancer:
         deadline_s: how long a call goes on trying while Redis cannot answer.
 
     Raises:
+        Misconfigured: the address breaks a rule.
+        Denied: user, password or rights are not enough.
         PoolMissing: no balancer has ever served this pool.
         Unavailable: Redis did not answer within the deadline.
     """
@@ -47,10 +48,7 @@ class AsyncBalancer:
     ) -> None:
         self._deadline_s = deadline_s
         url, self._name = address(redis_url, pool)
-        try:
-            self._client = connect_async(url)
-        except ValueError as error:
-            raise InvalidInput(f"redis_url: {error}") from None
+        self._client = connect_async(url, pool=self._name)
         self._pool: PoolRef | None = None
         self._opening = asyncio.Lock()
 
@@ -98,7 +96,7 @@ class AsyncBalancer:
         """The opened pool; looked for once."""
         async with self._opening:
             if self._pool is None:
-                self._pool = await self._ask(opened(self._name))
+                self._pool = await self._ask(opened(self._name, is_cluster(self._client)))
         return self._pool
 
     async def close(self) -> None:

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
-from balancer.core.errors import InvalidInput
 from balancer.core.model import Agent, LoadMetrics, Task
 from balancer.exchanges import submitting, tasks
 from balancer.exchanges.opening import DEADLINE_S, address, opened, patient
@@ -15,7 +14,7 @@ from balancer.ledger.exchange import Exchange, T, drive
 from balancer.ledger.pool import Pool
 from balancer.ledger.read import RoleQueue, TaskStatus
 from balancer.ledger.submit import Submitted
-from balancer.protocol.connect import connect
+from balancer.protocol.connect import connect, is_cluster
 
 
 class Balancer:
@@ -27,6 +26,8 @@ class Balancer:
         deadline_s: how long a call goes on trying while Redis cannot answer.
 
     Raises:
+        Misconfigured: the address breaks a rule.
+        Denied: user, password or rights are not enough.
         PoolMissing: no balancer has ever served this pool.
         Unavailable: Redis did not answer within the deadline.
     """
@@ -40,11 +41,8 @@ class Balancer:
     ) -> None:
         self._deadline_s = deadline_s
         url, name = address(redis_url, pool)
-        try:
-            self._client = connect(url)
-        except ValueError as error:
-            raise InvalidInput(f"redis_url: {error}") from None
-        found = self._ask(opened(name))
+        self._client = connect(url, pool=name)
+        found = self._ask(opened(name, is_cluster(self._client)))
         self._pool = Pool(self._client, name, found.genesis, found.settings)
 
     def submit(self, task: Task | Mapping[str, Any] | None = None, /, **fields: Any) -> str:

@@ -31,7 +31,7 @@ _SECRET = re.compile(
 #: What stands between `://` and the last `@` of a word may hold a password.
 _USERINFO = re.compile(r"://\S*@")
 _QUERY = re.compile(
-    r"((?:^|[?&\s,;])(?:password|passwd|username|secret|token)=)[^&\s,;]*", re.IGNORECASE
+    r"((?:^|[?&\s,;])\w*(?:password|passwd|username|secret|token)=)[^&\s,;]*", re.IGNORECASE
 )
 
 #: Variables that say how to log, and what they may say.

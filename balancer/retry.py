@@ -9,32 +9,30 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from redis.exceptions import (
-    AuthenticationError,
-    BusyLoadingError,
-    ConnectionError,
-    MaxConnectionsError,
-    OutOfMemoryError,
-    ReadOnlyError,
-    RedisError,
-    ResponseError,
-    TimeoutError,
-    TryAgainError,
-)
+from redis.exceptions import RedisError
 
-from balancer.core.errors import Unavailable
+from balancer.core.errors import (
+    BalancerError,
+    Denied,
+    Misconfigured,
+    RedisFull,
+    SafeStop,
+    Unavailable,
+    Unconfirmed,
+    UnexpectedReply,
+)
+from balancer.protocol.causes import Reaction, cause, is_unsent
 
 T = TypeVar("T")
 
-_AGAIN = (
-    ConnectionError,
-    TimeoutError,
-    BusyLoadingError,
-    ReadOnlyError,
-    TryAgainError,
-    OutOfMemoryError,
-)
-_AGAIN_WORDS = ("MISCONF", "NOREPLICAS", "MASTERDOWN", "CLUSTERDOWN", "BUSY", "UNBLOCKED")
+#: Reactions that no waiting changes, as what a producer is told.
+_FINAL: dict[Reaction, tuple[type[BalancerError], str]] = {
+    Reaction.FULL: (RedisFull, "Redis is out of memory"),
+    Reaction.DENIED: (Denied, "Redis refuses this user"),
+    Reaction.SETUP: (Misconfigured, "redis_url"),
+    Reaction.BROKEN: (SafeStop, "what Redis holds or answers is not what it should be"),
+    Reaction.OWN: (UnexpectedReply, "Redis answered"),
+}
 
 
 class Patience:
@@ -47,15 +45,24 @@ class Patience:
     def __init__(self, deadline_s: float) -> None:
         self._deadline_s, self._delay_s = deadline_s, 0.05
         self._until = time.monotonic() + deadline_s
+        self._is_unknown = False
 
     def after(self, error: RedisError) -> float:
         """Seconds to wait before the call is sent again; with back-off and jitter.
 
         Raises:
-            Unavailable: trying on would not help, or not in time.
+            RedisFull, Denied, Misconfigured, SafeStop, UnexpectedReply: trying on would not help, and
+            nothing was written. Unavailable: not in time. Unconfirmed: the same, and a sending was
+            never answered.
         """
-        if not _may_help(error) or time.monotonic() + self._delay_s > self._until:
-            raise Unavailable(
+        code, reaction = cause(error)
+        self._is_unknown |= code in ("TIMEOUT", "CONNECTION") and not is_unsent(error)
+        if reaction in _FINAL:
+            kind, what = _FINAL[reaction]
+            raise kind(f"{what}: {error}") from error
+        if time.monotonic() + self._delay_s > self._until:
+            kind = Unconfirmed if self._is_unknown else Unavailable
+            raise kind(
                 f"no answer from Redis within {self._deadline_s:g} s: {type(error).__name__}: {error}"
             ) from error
         delay_s = self._delay_s * random.uniform(0.5, 1.0)
@@ -71,7 +78,7 @@ def answered(call: Callable[[], T], deadline_s: float) -> T:
         deadline_s: how long to try; 0 sends once.
 
     Raises:
-        Unavailable: no answer within the deadline. Whether the last sending took effect is unknown.
+        What Patience.after raises.
     """
     patience = Patience(deadline_s)
     while True:
@@ -80,11 +87,3 @@ def answered(call: Callable[[], T], deadline_s: float) -> T:
         except RedisError as error:
             delay_s = patience.after(error)
         time.sleep(delay_s)
-
-
-def _may_help(error: RedisError) -> bool:
-    if isinstance(error, AuthenticationError | MaxConnectionsError):
-        return False
-    return isinstance(error, _AGAIN) or (
-        isinstance(error, ResponseError) and str(error).startswith(_AGAIN_WORDS)
-    )

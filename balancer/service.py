@@ -96,6 +96,8 @@ class Service:
         tick_s, sweep_s: backstop of the drainer and interval of the sweeper.
 
     Raises:
+        Misconfigured: the address breaks a rule.
+        Denied: user, password or rights are not enough.
         Unavailable: Redis did not answer within a minute.
     """
 
@@ -108,8 +110,8 @@ class Service:
         tick_s: float = TICK_S,
         sweep_s: float = SWEEP_S,
     ) -> None:
-        self._client = connect(redis_url)
-        self._blocking = connect(redis_url, block_s=max(BLOCK_S, tick_s))
+        self._client = connect(redis_url, pool=pool)
+        self._blocking = connect(redis_url, pool=pool, block_s=max(BLOCK_S, tick_s))
         self.pool = answered(lambda: Pool.create(self._client, pool, settings), START_S)
         if settings is not None and settings != self.pool.settings:
             log.warning(

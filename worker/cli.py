@@ -9,11 +9,20 @@ from typing import Annotated, Any
 
 import typer
 
-from balancer.protocol import DEFAULT_POOL, DEFAULT_URL, POOL_VARIABLE, URL_VARIABLE
+from balancer.protocol import (
+    DEFAULT_POOL,
+    DEFAULT_URL,
+    POOL_VARIABLE,
+    URL_VARIABLE,
+    Misconfigured,
+)
 from worker.command import KILL_AFTER_S
 from worker.logs import configure
 from worker.program_agent import program_agent
 from worker.target import USAGE_HINT, BadTarget, load
+
+#: Exit code: what the process was told to begin with breaks a rule.
+CONFIGURATION = 78
 
 app = typer.Typer(
     add_completion=False,
@@ -44,6 +53,7 @@ Exit codes:
   0 stopped                 1 stopped, but gave work up, or the module failed
   2 usage                   3 another process took over this agent's id
   4 Redis out of reach for almost a TTL, and work did not stop in time
+  78 the Redis address breaks a rule
   130, 143 ended at once by another signal
 """
 
@@ -117,6 +127,8 @@ def _run_module(target: str | None, given: dict[str, Any]) -> None:
     agent = load(target)
     try:
         agent.override(**given)
+    except Misconfigured:
+        raise
     except ValueError as error:
         raise BadTarget(str(error), USAGE_HINT) from None
     agent.run()
@@ -139,6 +151,8 @@ def invoke(arguments: Sequence[str]) -> int:
         code = command.main(arguments, prog_name="worker", standalone_mode=False, obj=words)
     except BadTarget as error:
         return _tell(str(error), error.hint, error.exit_code, error.trace)
+    except Misconfigured as error:
+        return _tell(str(error), USAGE_HINT, CONFIGURATION)
     except typer.TyperException as error:
         said: Any = error
         if said.format_message().startswith("Usage:"):  # no arguments at all: that is the help

@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from balancer.protocol import Keys, connect, new_nonce, pool_name, read_heartbeat, redis_url
+from balancer.protocol import (
+    Keys,
+    new_nonce,
+    parse_address,
+    pool_name,
+    read_heartbeat,
+    redis_url,
+)
 from worker.runtime import Settings
 
 
@@ -47,7 +54,7 @@ class Declaration:
         pool, url = pool_name(self.pool), redis_url(self.redis_url)
         # Both say what is wrong with a name or an address; neither connects.
         Keys(pool)
-        connect(url).close()
+        parse_address(url)
         declaration = read_heartbeat(fields)
         return Settings(
             declaration=declaration, units=self.max_concurrent, redis_url=url, pool=pool

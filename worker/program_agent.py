@@ -7,7 +7,7 @@ import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from balancer.protocol import is_name, pool_name
+from balancer.protocol import Misconfigured, is_name, pool_name
 from worker.agent import Agent
 from worker.command import Command
 from worker.guard import Guard
@@ -39,6 +39,7 @@ def program_agent(
         kill_after_s: from SIGTERM to SIGKILL.
 
     Raises:
+        Misconfigured: the Redis address breaks a rule.
         BadTarget: an argument breaks its rule, or there is no such program.
     """
     if not words:
@@ -68,6 +69,8 @@ def program_agent(
             )
             command = Command(words, guard, agent_id=id, pool=pool, kill_after_s=kill_after_s)
             agent.task(*categories or ())(command)
+        except Misconfigured:
+            raise
         except ValueError as error:
             raise BadTarget(str(error), USAGE_HINT) from None
         yield agent

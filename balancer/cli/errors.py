@@ -9,13 +9,16 @@ from balancer.core.errors import BalancerError, WaitTimeout
 from balancer.log import printable, without_secrets
 
 OK, FAILURE, USAGE, NOT_FOUND, NO_REDIS, CONFLICT, UNMET, TIMEOUT, INTERRUPTED = *range(8), 130
-CONFIGURATION = 78
+QUEUE_FULL, DENIED, CONFIGURATION = 75, 77, 78
 
 #: Exit code by the error's own code; 1 for every other.
 EXIT_CODES = {
     "invalid_input": USAGE,
     "not_found": NOT_FOUND,
     "redis_unavailable": NO_REDIS,
+    "unconfirmed": NO_REDIS,
+    "redis_full": QUEUE_FULL,
+    "denied": DENIED,
     "pool_missing": NO_REDIS,
     "safe_stop": NO_REDIS,
     "conflict": CONFLICT,

@@ -134,27 +134,15 @@ def opened(redis_url: str, pool: str, deadline_s: float = READ_DEADLINE_S) -> It
     """The pool, opened for one command.
 
     Raises:
-        InvalidInput: the address or the name breaks its rule.
+        InvalidInput: the name breaks its rule.
+        Misconfigured: the address breaks one.
         PoolMissing: there is no such pool.
         Unavailable: Redis does not answer.
     """
     from balancer.client import Balancer
 
-    with pointing_at(redis_url):
-        try:
-            balancer = Balancer(redis_url, pool, deadline_s=deadline_s)
-        except (
-            TypeError,
-            UnicodeError,
-        ) as error:  # an option that the client does not know; a host that is none
-            raise bad_url(redis_url, error) from None
-        with balancer:
-            yield balancer
-
-
-def bad_url(redis_url: str, error: Exception) -> InvalidInput:
-    """What to say of an address that the Redis client refuses."""
-    return InvalidInput(f"--redis-url: {without_secrets(redis_url)!r} is no address: {error}")
+    with pointing_at(redis_url), Balancer(redis_url, pool, deadline_s=deadline_s) as balancer:
+        yield balancer
 
 
 def check_name(what: str, name: str) -> None:

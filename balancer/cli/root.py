@@ -29,7 +29,8 @@ app = options.group(
     "Hands each task to the agent that should do it, as capacity frees up.\n\n"
     "Start with `balancer dev`; each command has examples in its --help.\n\n"
     "\b\nExit codes: 0 ok, 1 failure, 2 bad input, 3 not found, 4 Redis or the pool is not\n"
-    "there, 5 conflict, 6 refused, 7 timeout, 78 configuration, 130 interrupted.",
+    "there, 5 conflict, 6 refused, 7 timeout, 75 full, 77 denied,\n"
+    "78 configuration, 130 interrupted.",
 )
 for command in (dev, serve, demo, submit, pool.status, pool.audit, version):
     options.verb(app, command.__name__)(command)

@@ -45,7 +45,7 @@ def serve(
     """
     begin_to_log(config, as_json, verbose)
     with ending_at_once(), options.pointing_at(redis_url):
-        _tell_if_away(redis_url)
+        _tell_if_away(redis_url, pool)
         from balancer.service import Service
 
         pace = config.process.serve
@@ -89,7 +89,7 @@ def stop_on_sigterm() -> None:
     signal.signal(signal.SIGTERM, end)
 
 
-def _tell_if_away(redis_url: str) -> None:
+def _tell_if_away(redis_url: str, pool: str) -> None:
     """Starting waits a minute for Redis; whoever sits there should know why nothing happens."""
     import structlog
     from redis.exceptions import RedisError
@@ -97,11 +97,9 @@ def _tell_if_away(redis_url: str) -> None:
     from balancer.protocol.connect import connect
 
     try:
-        with connect(redis_url) as client:
+        with connect(redis_url, pool=pool) as client:
             client.ping()
     except RedisError as error:
         structlog.get_logger("balancer").warning(
             "redis_awaited", redis_url=redis_url, error=type(error).__name__, text=str(error)
         )
-    except (TypeError, ValueError) as error:
-        raise options.bad_url(redis_url, error) from None

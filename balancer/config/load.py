@@ -201,7 +201,7 @@ def _one_address(
 
 def _address(process: Process, origins: Mapping[Path, Origin], problems: list[Problem]) -> str:
     """The address that counts, looked at without connecting."""
-    from balancer.protocol.connect import connect
+    from balancer.protocol.address import parse_address
 
     url, origin = process.redis.url, of(origins, URL)
     if process.redis.url_file is not None:
@@ -213,8 +213,9 @@ def _address(process: Process, origins: Mapping[Path, Origin], problems: list[Pr
             problems.append(Problem("redis.url_file", NOTHING, rule, origin))
             return ""
     try:
-        connect(url).close()
-    except (ValueError, TypeError) as error:
-        rule = f"is no address of a Redis: {without_secrets(str(error))}"
-        problems.append(Problem("redis.url", url, rule, origin))
+        parse_address(url)
+    except Misconfigured as error:
+        # Any part of it may be a password in the wrong place: it is not shown.
+        rule = f"is no address of a Redis: {str(error).removeprefix('redis_url: ')}"
+        problems.append(Problem("redis.url", NOTHING, rule, origin))
     return url

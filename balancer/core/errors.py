@@ -68,6 +68,35 @@ class Unavailable(BalancerError, ConnectionError):
     retryable = True
 
 
+class Unconfirmed(Unavailable):
+    """A call was sent and its answer never came: whether it took effect is unknown. Sending it again (the same
+    task with the same id) is safe, and tells.
+    """
+
+    code = "unconfirmed"
+
+
+class RedisFull(BalancerError):
+    """Redis has no memory left for this. What frees memory goes on; send it again later."""
+
+    code = "redis_full"
+    retryable = True
+    hint = "more memory for Redis (maxmemory), or time: what completes makes room"
+
+
+class Denied(BalancerError):
+    """Redis refuses the user, the password, or the right to do this. Nothing was written."""
+
+    code = "denied"
+    hint = "check user and password of the Redis address, and the rights of the user (docs/operations.md)"
+
+
+class UnexpectedReply(BalancerError):
+    """Redis answered an error that it should never answer: a fault of this library."""
+
+    code = "unexpected_reply"
+
+
 class PoolMissing(BalancerError):
     """There is no such pool in this Redis."""
 
@@ -76,8 +105,8 @@ class PoolMissing(BalancerError):
 
 
 class SafeStop(BalancerError):
-    """This Redis does not hold the pool that was opened: it is empty, restored or another one.
-    Nothing was written.
+    """This Redis does not hold the pool that was opened: it is empty, restored or another one, or something
+    else has written to the pool's keys. Nothing was written.
     """
 
     code = "safe_stop"

@@ -53,7 +53,7 @@ class Stage:
     ) -> None:
         self._plan, self._replicas, self._url, self._directory = plan, replicas, url, directory
         self._restart_redis = restart_redis
-        self._client = connect(url)
+        self._client = connect(url, pool=POOL)
         self._pool = Pool.create(self._client, POOL, plan.settings)
         self._fleet = Fleet()
         self._agents: dict[str, Child] = {}

@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 from redis.exceptions import RedisError
 
-from balancer.core.errors import InvalidInput
 from balancer.inputs import check_ids
 from balancer.ledger.exchange import Asks, Exchange, Pause, T, Wire, spoken, wired
 from balancer.ledger.pool import PoolRef, opening
@@ -17,14 +16,14 @@ from balancer.retry import Patience
 DEADLINE_S = 10.0
 
 
-class Address(NamedTuple):
+class Place(NamedTuple):
     """Where a pool is."""
 
     url: str
     pool: str
 
 
-def address(redis_url: str | None, pool: str | None) -> Address:
+def address(redis_url: str | None, pool: str | None) -> Place:
     """What the caller says, else the environment, else the defaults.
 
     Raises:
@@ -33,21 +32,17 @@ def address(redis_url: str | None, pool: str | None) -> Address:
     """
     name = place.pool_name(pool)
     check_ids([name], "pool")
-    return Address(place.redis_url(redis_url), name)
+    return Place(place.redis_url(redis_url), name)
 
 
-def opened(name: str) -> Exchange[PoolRef]:
+def opened(name: str, in_cluster: bool) -> Exchange[PoolRef]:
     """The pool of this name.
 
     Raises:
         PoolMissing: no balancer has ever served this pool.
         SchemaMismatch: it needs a newer version.
-        InvalidInput: the address cannot be spoken to at all.
     """
-    try:
-        return (yield from opening(name))
-    except UnicodeError as error:  # of the host's name, or of a password
-        raise InvalidInput(f"redis_url: {error}") from None
+    return (yield from opening(name, in_cluster))
 
 
 def patient(exchange: Exchange[T], deadline_s: float) -> Wire[T]:

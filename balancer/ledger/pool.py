@@ -10,7 +10,7 @@ from balancer.core.names import new_nonce
 from balancer.core.settings import PoolSettings
 from balancer.ledger.exchange import Arg, Call, Exchange, T, drive, spoken, wired
 from balancer.ledger.script import SCHEMA, Script
-from balancer.protocol.connect import TextRedis
+from balancer.protocol.connect import TextRedis, is_cluster
 from balancer.protocol.keys import Keys
 
 INIT = Script("init", alone=True)
@@ -25,6 +25,7 @@ class PoolRef:
         genesis: random identity of the pool; scripts refuse any other.
         settings: what decides in it.
         clock: microseconds, for pools that were created as virtual; None for real ones.
+        in_cluster: whether it is in a Redis Cluster.
     """
 
     def __init__(
@@ -33,9 +34,11 @@ class PoolRef:
         genesis: str,
         settings: PoolSettings,
         clock: Callable[[], int] | None = None,
+        in_cluster: bool = False,
     ) -> None:
         self.name, self.genesis, self.settings, self.clock = name, genesis, settings, clock
         self.keys = Keys(name)
+        self._keys_of_calls = keys_of_calls(name, in_cluster)
 
     def head(self) -> list[Arg]:
         """What every script's ARGV starts with."""
@@ -43,7 +46,7 @@ class PoolRef:
 
     def call(self, script: Script, args: Sequence[Arg] = ()) -> Call:
         """One run of a script on this pool, to be asked in an exchange."""
-        return Call(script, (self.keys.meta,), [*self.head(), *args])
+        return Call(script, self._keys_of_calls, [*self.head(), *args])
 
 
 class Pool(PoolRef):
@@ -65,7 +68,7 @@ class Pool(PoolRef):
         settings: PoolSettings,
         clock: Callable[[], int] | None = None,
     ) -> None:
-        super().__init__(name, genesis, settings, clock)
+        super().__init__(name, genesis, settings, clock, is_cluster(client))
         self.client = client
 
     @classmethod
@@ -90,7 +93,9 @@ class Pool(PoolRef):
                 costs += [f"max_cost:{role}", own.max_cost]
         mode = "virtual" if clock else "real"
         args: list[Arg] = [new_nonce(), SCHEMA, mode, settings.model_dump_json(), *costs]
-        (reply,) = drive(client, spoken([Call(INIT, (Keys(name).meta,), args)]))
+        (reply,) = drive(
+            client, spoken([Call(INIT, keys_of_calls(name, is_cluster(client)), args)])
+        )
         if reply[0] == "not_empty":
             raise SafeStop(
                 f"pool {name!r}: its keys are in this Redis, but its identity (meta) is not"
@@ -109,7 +114,7 @@ class Pool(PoolRef):
             PoolMissing: there is none of this name.
             SchemaMismatch: it is of an older version, or needs a newer one.
         """
-        found = drive(client, wired(opening(name)))
+        found = drive(client, wired(opening(name, is_cluster(client))))
         return cls(client, name, found.genesis, found.settings, clock)
 
     def verify(self) -> None:
@@ -159,7 +164,17 @@ def _check_schema(name: str, schema: str | None, min_reader: str | None) -> None
         )
 
 
-def opening(name: str) -> Exchange[PoolRef]:
+def keys_of_calls(name: str, in_cluster: bool) -> tuple[str, ...]:
+    """The keys that each call of a script names: the pool's meta hash.
+
+    In a Cluster also one that never exists: while the slot moves some keys are here and some there,
+    and a call that misses a key it names is refused whole (TRYAGAIN, ASK) before it has done anything.
+    """
+    keys = Keys(name)
+    return (keys.meta, f"{keys.prefix}never") if in_cluster else (keys.meta,)
+
+
+def opening(name: str, in_cluster: bool) -> Exchange[PoolRef]:
     """Look for a pool that exists.
 
     Raises:
@@ -174,4 +189,5 @@ def opening(name: str) -> Exchange[PoolRef]:
     if genesis is None or stored is None:
         raise PoolMissing(f"there is no pool {name!r} in this Redis")
     _check_schema(name, *versions)
-    return PoolRef(name, genesis, PoolSettings.model_validate_json(stored))
+    settings = PoolSettings.model_validate_json(stored)
+    return PoolRef(name, genesis, settings, in_cluster=in_cluster)

@@ -2,10 +2,13 @@
 imports only this.
 """
 
+from balancer.core.errors import Misconfigured
 from balancer.core.model import Mode
 from balancer.core.names import Name, is_name, new_id, new_nonce
 from balancer.log import configure_by_environment as configure_log
 from balancer.log import say
+from balancer.protocol.address import parse_address
+from balancer.protocol.causes import Cause, Reaction, cause
 from balancer.protocol.command import EXIT_REJECTED, CommandInput
 from balancer.protocol.connect import TextRedis, connect
 from balancer.protocol.events import (
@@ -39,20 +42,25 @@ __all__ = [
     "POOL_VARIABLE",
     "URL_VARIABLE",
     "BadEvent",
+    "Cause",
     "CommandInput",
     "Completion",
     "Heartbeat",
     "InboxTask",
     "Keys",
+    "Misconfigured",
     "Mode",
     "Name",
+    "Reaction",
     "Status",
     "TextRedis",
+    "cause",
     "configure_log",
     "connect",
     "is_name",
     "new_id",
     "new_nonce",
+    "parse_address",
     "pool_name",
     "read_completion",
     "read_heartbeat",

@@ -8,7 +8,13 @@ from typing import Any, TypeAlias
 
 import redis
 from redis.backoff import NoBackoff
+from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
+
+from balancer.core.errors import Misconfigured
+from balancer.protocol import connections
+from balancer.protocol.address import Address, Topology, parse_address
+from balancer.protocol.route import ASK_TIMEOUT_S, ClusterRoute, Route, SentinelRoute
 
 #: A client made by connect(). It answers text; its own annotations know only text-or-bytes, so they
 #: are not used.
@@ -18,51 +24,123 @@ TextRedis: TypeAlias = Any
 CALL_TIMEOUT_S = 5.0
 #: What a blocking read may take beyond its own block time, seconds.
 BLOCK_MARGIN_S = 5.0
+CLIENT_NAME = "workload-balancer"
 
 
-def connect(url: str, *, block_s: float = 0.0, max_connections: int = 64) -> TextRedis:
-    """A client for one Redis (redis://, rediss://, unix://).
+def connect(
+    url: str | Address, *, pool: str = "", block_s: float = 0.0, max_connections: int = 64
+) -> TextRedis:
+    """A client for the Redis that keeps the pool: of the one server (redis://, rediss://, unix://), of
+    the master behind Sentinels, of the node of a Cluster that owns the pool's slot.
 
     Nothing is retried below the caller: a reply that was cut leaves the outcome unknown, and only
-    the caller knows whether sending again is safe.
+    the caller knows whether sending again is safe. After an error that says that the pool may be
+    elsewhere, the next call looks up where.
 
     Args:
-        url: where Redis is.
+        url: where Redis is; see docs/configuration.md.
+        pool: name of the pool; a Cluster is asked for the node that owns it.
         block_s: longest blocking read that this client will make; give blocking loops a client of
         their own.
         max_connections: most sockets open at once; one more raises a connection error.
 
     Raises:
-        ValueError: the address is not a Redis URL.
+        Misconfigured: the address breaks a rule, or names a Cluster and no pool is given.
     """
-    return redis.Redis.from_url(url, max_connections=max_connections, **_options(url, block_s))
+    address = _parsed(url)
+    options = _options(address, pool, block_s) | {"retry": Retry(NoBackoff(), 0)}
+    kind = _kind(address, connections)
+    return redis.Redis.from_pool(
+        redis.ConnectionPool(connection_class=kind, max_connections=max_connections, **options)
+    )
 
 
-def connect_async(url: str, *, block_s: float = 0.0, max_connections: int = 64) -> TextRedis:
-    """The same for asyncio. It belongs to the event loop that first uses it."""
+def connect_async(
+    url: str | Address, *, pool: str = "", block_s: float = 0.0, max_connections: int = 64
+) -> TextRedis:
+    """The same for asyncio. It belongs to the event loop that first uses it; a call that finds all
+    connections in use waits for one.
+    """
     # Loaded for those who use it: it takes as long as the rest of the client.
     from redis import asyncio as aio
     from redis.asyncio.retry import Retry as AsyncRetry
 
-    options = _options(url, block_s) | {"retry": AsyncRetry(NoBackoff(), 0)}
-    return aio.Redis.from_url(url, max_connections=max_connections, **options)
+    from balancer.protocol import connections_async
 
-
-def _options(url: str, block_s: float) -> dict[str, Any]:
-    # A unix socket has no keepalive to set, and the client refuses the word.
-    tcp = (
-        {}
-        if url.startswith("unix:")
-        else {"socket_keepalive": True, "socket_connect_timeout": CALL_TIMEOUT_S}
+    address = _parsed(url)
+    options = _options(address, pool, block_s) | {"retry": AsyncRetry(NoBackoff(), 0)}
+    kind: Any = _kind(address, connections_async)
+    return aio.Redis.from_pool(
+        aio.BlockingConnectionPool(
+            connection_class=kind,
+            max_connections=max_connections,
+            timeout=round(CALL_TIMEOUT_S),
+            **options,
+        )
     )
-    return {
+
+
+def is_cluster(client: TextRedis) -> bool:
+    """Whether a client of connect() or connect_async() speaks to a Cluster."""
+    return isinstance(client.connection_pool.connection_kwargs.get("route"), ClusterRoute)
+
+
+def _parsed(url: str | Address) -> Address:
+    return url if isinstance(url, Address) else parse_address(url)
+
+
+def _kind(address: Address, module: Any) -> Any:
+    """The class of connection, of one of the two modules."""
+    if address.topology is Topology.UNIX:
+        return module.AloneUnixConnection
+    if address.topology is Topology.ONE:
+        return module.AloneConnection if address.tls is None else module.AloneSSLConnection
+    return module.RoutedConnection if address.tls is None else module.RoutedSSLConnection
+
+
+def _options(address: Address, pool: str, block_s: float) -> dict[str, Any]:
+    options: dict[str, Any] = {
+        "db": address.db,
+        "username": address.username,
+        "password": address.password,
         "decode_responses": True,
         "encoding_errors": "replace",  # what an agent wrote may be no text: to be set aside, not to raise
         "protocol": 3,
         "legacy_responses": False,
         "socket_timeout": block_s + BLOCK_MARGIN_S if block_s else CALL_TIMEOUT_S,
+        "socket_connect_timeout": CALL_TIMEOUT_S,
         "health_check_interval": 30,
-        "retry": Retry(NoBackoff(), 0),
-        "client_name": "workload-balancer",
-        **tcp,
+        "client_name": CLIENT_NAME,
+        # Neither is worth a right of its own, nor a round trip whenever a connection is made.
+        "driver_info": None,
+        "maint_notifications_config": MaintNotificationsConfig(enabled=False),
+    }
+    if address.topology is Topology.UNIX:
+        return options | {"path": address.path}
+    options |= dict(address.tls or {}) | {"socket_keepalive": True}
+    if address.topology is Topology.ONE:
+        return options | {"host": address.nodes[0].host, "port": address.nodes[0].port}
+    return options | {"route": _route(address, pool)}
+
+
+def _route(address: Address, pool: str) -> Route:
+    if address.topology is Topology.SENTINEL:
+        return SentinelRoute(address, _ask_options(address))
+    if not pool:
+        raise Misconfigured("redis_url: on a Cluster the name of a pool has to be given, too")
+    return ClusterRoute(address, _ask_options(address), pool)
+
+
+def _ask_options(address: Address) -> dict[str, Any]:
+    """Of the short connections that ask where the pool is."""
+    is_sentinel = address.topology is Topology.SENTINEL
+    return dict(address.tls or {}) | {
+        "username": address.sentinel_username if is_sentinel else address.username,
+        "password": address.sentinel_password if is_sentinel else address.password,
+        "decode_responses": True,
+        "protocol": 2,
+        "legacy_responses": False,
+        "socket_timeout": ASK_TIMEOUT_S,
+        "socket_connect_timeout": ASK_TIMEOUT_S,
+        "driver_info": None,
     }

@@ -356,7 +356,6 @@ def test_audit(balancer: Command, pool: Pool) -> None:
         (["submit", "--file", "/nowhere"], "cannot read '/nowhere': No such file"),
         (["submit", "--file", "/"], "cannot read '/'"),
         (["submit", "--role", "x", "--description", "\udcff"], "description"),
-        (["status", "--redis-url", "redis://127.0.0.1:9/0?colour=red"], "colour"),
         (["status", "--pool", "a b"], "pool: 'a b' is not a name"),
         (["serve", "--pool", "a:b"], "--pool: 'a:b' is not a name"),
         (["serve", "--strategy", "magic"], "strategy: 'magic'"),
@@ -378,6 +377,26 @@ def test_bad_input(balancer: Command, pool: Pool, arguments: Sequence[str], said
     as_text = balancer(*arguments)
     assert as_text.code == 2
     assert as_text.err.startswith("error: ")
+
+
+@pytest.mark.parametrize("command", ["status", "serve"])
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("http://u:secret@h", "the scheme must be one of these"),
+        ("redis://u:p@secret@h", "written %40"),
+        ("redis://u:secret@h:port/0", "whole number from 1 to 65535"),
+        ("redis://127.0.0.1:9/0?colour=red", "'colour'"),
+        ("redis://\udcff/0", "not valid Unicode"),
+        ("redis://:secret@/0", "no host"),
+    ],
+)
+def test_a_bad_address(balancer: Command, command: str, address: str, said: str) -> None:
+    answer = balancer(command, "--redis-url", address, "--json")
+    assert (answer.code, answer.out) == (78, "")
+    assert answer.error["code"] == "configuration"
+    assert said in answer.error["message"]
+    assert "secret" not in answer.err
 
 
 @pytest.mark.parametrize(
@@ -405,7 +424,10 @@ def test_bad_lines(balancer: Command, pool: Pool, data: bytes, said: str) -> Non
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["status", "--redis-url", "http://u:secret@h"], "--redis-url: 'http://***@h'"),
+        (
+            ["status", "--redis-url", "http://u:secret@h"],
+            "--redis-url: is no address of a Redis: the scheme",
+        ),
         (["status", "--redis-url", "redis://u:secret@h:port/0"], "--redis-url: "),
         (["serve", "--redis-url", "http://u:secret@h"], "--redis-url: "),
         (["serve", "--config", "/nowhere.toml"], "--config: cannot read '/nowhere.toml'"),

@@ -37,7 +37,6 @@ def _modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (["run", "ours_fine:other"], "not a worker.Agent\nhint: its agents: ours_fine:agent"),
         (["run", "ours_empty:agent"], "hint: it has no worker.Agent"),
         (["run", "ours_fine:agent", "--id", "two words"], "agent"),
-        (["run", "ours_fine:agent", "--redis-url", "http://x"], "scheme"),
         (["run", "ours_fine:agent", "--pool", "a:b"], "pool"),
         (["run", "ours_fine:agent", "--max-concurrent", "0"], "max-concurrent"),
         (["run", "ours_fine:agent", "--bogus"], "hint: worker run --help"),
@@ -69,6 +68,13 @@ def test_what_cannot_be_run_is_a_usage_error(
     assert said.out == ""
     assert said.err.startswith("error: ")
     assert message in said.err
+
+
+def test_a_bad_address_is_a_matter_of_configuration(capsys: pytest.CaptureFixture[str]) -> None:
+    assert invoke(["run", "ours_fine:agent", "--redis-url", "redis://u:p@secret@h"]) == 78
+    said = capsys.readouterr()
+    assert (said.out, said.err.count("secret")) == ("", 0)
+    assert said.err.startswith("error: redis_url: there are two @ in it")
 
 
 @pytest.mark.parametrize(

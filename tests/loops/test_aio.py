@@ -14,6 +14,7 @@ from balancer import (
     Balancer,
     Conflict,
     InvalidInput,
+    Misconfigured,
     NotFound,
     PoolMissing,
     Unavailable,
@@ -112,7 +113,7 @@ def test_no_pool_no_redis_no_address(redis_server: EmbeddedRedis, pool: Pool) ->
         with pytest.raises(Unavailable):
             async with AsyncBalancer("redis://127.0.0.1:1", deadline_s=0.1):
                 pass
-        with pytest.raises(InvalidInput, match="redis_url"):
+        with pytest.raises(Misconfigured, match="redis_url: the scheme"):
             AsyncBalancer("http://localhost")
         with pytest.raises(InvalidInput, match="pool"):
             AsyncBalancer(redis_server.url, "a{b}")

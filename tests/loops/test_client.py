@@ -11,6 +11,7 @@ from balancer import (
     Balancer,
     Conflict,
     InvalidInput,
+    Misconfigured,
     NotFound,
     PoolMissing,
     Refused,
@@ -259,7 +260,7 @@ def test_no_pool_no_redis_no_address(redis_server: EmbeddedRedis, redis_client: 
     assert "balancer serve" in missing.value.hint
     with pytest.raises(Unavailable):
         Balancer("redis://127.0.0.1:1", deadline_s=0.1)
-    with pytest.raises(InvalidInput, match="redis_url"):
+    with pytest.raises(Misconfigured, match="redis_url: the scheme"):
         Balancer("http://localhost")
     with pytest.raises(InvalidInput, match="pool"):
         Balancer(redis_server.url, "a{b}")

@@ -62,6 +62,7 @@ def test_what_a_task_carries_and_secrets_are_left_out(stream: io.StringIO) -> No
         ("redis://u:p@h:1/0", "redis://***@h:1/0"),
         ("to rediss://:p@ss/w@h failed", "to rediss://***@h failed"),
         ("unix:///s?password=p&db=0", "unix:///s?password=***&db=0"),
+        ("redis://h?db=1&sentinel_password=p", "redis://h?db=1&sentinel_password=***"),
         ("redis://h:1/0", "redis://h:1/0"),
         ("AUTH failed, password=p@ss, again", "AUTH failed, password=***, again"),
     ],
