@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import threading
+from collections.abc import Sequence
 from types import FrameType
 from typing import Self
 
@@ -18,6 +19,7 @@ from balancer.core.errors import BalancerError
 from balancer.core.names import new_nonce
 from balancer.core.settings import PoolSettings
 from balancer.ledger.pool import Pool
+from balancer.ledger.replicas import NAME_MS, NAMES, is_of, sign
 from balancer.loops.consumer import BLOCK_S, CompletionConsumer, HeartbeatConsumer
 from balancer.loops.drainer import TICK_S, Drainer
 from balancer.loops.loop import Loop
@@ -27,18 +29,15 @@ from balancer.retry import answered
 
 log = structlog.get_logger("balancer")
 
-#: How long a consumer name stays taken after its process died, milliseconds, and how often it is
-#: renewed, seconds.
-NAME_MS, RENEW_S = 30_000, 10.0
-#: Consumer names there are; more replicas than this share nothing and wait.
-NAMES = 64
+#: How often a consumer name is renewed, and with it the word on how the loops do, seconds.
+RENEW_S = 5.0
 #: How long starting waits for Redis, seconds.
 START_S = 60.0
 
 
 class ConsumerName(Loop):
     """Holds the lowest free consumer name: names are few and stable, so a restarted replica finds
-    what it left unsettled.
+    what it left unsettled. What it writes there tells `balancer health` how the other loops do.
     """
 
     name = "consumer_name"
@@ -46,7 +45,8 @@ class ConsumerName(Loop):
     def __init__(self, pool: Pool) -> None:
         super().__init__(pool)
         self._pool = pool
-        self._token = f"{socket.gethostname()}.{os.getpid()}.{new_nonce()[:8]}"
+        self._token = f"{socket.gethostname()} {os.getpid()} {new_nonce()[:8]}"
+        self.watched: Sequence[Loop] = ()
         self.slot = self._take()
 
     @property
@@ -73,16 +73,19 @@ class ConsumerName(Loop):
         twice changes nothing.
         """
         key = self._pool.keys.consumer(self.slot)
-        if self._pool.client.get(key) not in (None, self._token):
+        written = self._pool.client.get(key)
+        if written is not None and not is_of(written, self._token):
             log.warning("consumer_name_shared", consumer=self.consumer)
             return False
-        self._pool.client.set(key, self._token, px=NAME_MS)
+        loops = {loop.name: loop.silent_s for loop in self.watched}
+        self._pool.client.set(key, sign(self._token, loops), px=NAME_MS)
         return True
 
     def give_back(self) -> None:
         """Free the name at once."""
         key = self._pool.keys.consumer(self.slot)
-        if self._pool.client.get(key) == self._token:
+        written = self._pool.client.get(key)
+        if written is not None and is_of(written, self._token):
             self._pool.client.delete(key)
 
 
@@ -128,6 +131,7 @@ class Service:
             sweeper,
             self._name,
         ]
+        self._name.watched = self.loops[:-1]
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
 

@@ -525,7 +525,7 @@ def test_without_redis_server_dev_says_loudly_what_stands_in(
 
 
 COMMANDS = [
-    *("config show", "config check", "config init"),
+    *("config show", "config check", "config init", "health"),
     *("dev", "serve", "demo", "submit", "status", "audit", "version"),
     *("task ls", "task show", "task cancel", "agent ls", "agent show", "queue ls"),
 ]
