@@ -108,7 +108,7 @@ def read_lease(agent_id: str, entry: str, fields: Mapping[str, str], log: Any) -
 
 
 def _unreadable(fields: Mapping[str, str], completion: Completion) -> InboxTask:
-    return InboxTask(
+    return InboxTask.model_construct(
         task=completion.task,
         attempt=completion.attempt,
         lease=completion.lease,

@@ -25,7 +25,8 @@ from balancer.ledger.settle import CompletionEntry
 from balancer.loops.loop import Loop
 from balancer.loops.stream import RAW, Fields, Reader, bisected
 from balancer.protocol.connect import TextRedis
-from balancer.protocol.events import BadEvent, read_completion, read_heartbeat
+from balancer.protocol.events import read_completion, read_heartbeat
+from balancer.protocol.wire import BadEvent
 
 log = structlog.get_logger("balancer")
 

@@ -14,7 +14,6 @@ from balancer.protocol.connect import TextRedis, connect
 from balancer.protocol.events import (
     MAX_ERROR_BYTES,
     MAX_RESULT_BYTES,
-    BadEvent,
     Completion,
     Heartbeat,
     InboxTask,
@@ -32,6 +31,7 @@ from balancer.protocol.place import (
     pool_name,
     redis_url,
 )
+from balancer.protocol.wire import BadEvent
 
 __all__ = [
     "DEFAULT_POOL",

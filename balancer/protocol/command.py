@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from balancer.core.model import MAX_UNITS
 from balancer.core.names import Name
-from balancer.protocol.events import VERSION, Attempt, Milliseconds, Nonce
+from balancer.protocol.wire import VERSION, Attempt, Milliseconds, Nonce
 
 #: Exit code by which a program rejects a task: this agent will not do it, another one may (EX_TEMPFAIL).
 EXIT_REJECTED = 75

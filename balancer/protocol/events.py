@@ -8,35 +8,34 @@ the rule; it is set aside with that text and never stops the rest.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
 from balancer.core.model import MAX_UNITS, Mode
 from balancer.core.names import Name
+from balancer.protocol.wire import (
+    MAX_DIGITS,
+    VERSION,
+    Attempt,
+    BadEvent,
+    Milliseconds,
+    Nonce,
+    Wire,
+    read_wire,
+)
 
-#: Version of the formats below; the field `v` of every entry.
-VERSION: Literal["1"] = "1"
 #: Largest result or error text, bytes of UTF-8. A larger result is dropped and marked; the task
 #: still completes.
 MAX_RESULT_BYTES = 4_096
 #: What is kept of an error text, bytes of UTF-8.
 MAX_ERROR_BYTES = 2_048
 
-_HEX = r"^[0-9a-f]{32}$"
-Nonce = Annotated[str, Field(pattern=_HEX)]
-Attempt = Annotated[int, Field(ge=1, le=1_000_000, description="counts the grants of a task")]
-#: Most digits of a number, so that it is exact wherever numbers are doubles.
-MAX_DIGITS = 15
-Milliseconds = Annotated[int, Field(ge=0, le=10**MAX_DIGITS - 1)]
-_NUMBER = re.compile(rf"[0-9]{{1,{MAX_DIGITS}}}", re.ASCII)
 
-
-class BadEvent(ValueError):
-    """A stream entry that breaks its format. The text names the field, the value and the rule."""
+#: Marks fields that do not stand in the entry itself but in the JSON object of its field `body`.
+BODY: dict[str, Any] = {"in": "body"}
 
 
 class Status(StrEnum):
@@ -46,21 +45,14 @@ class Status(StrEnum):
     FAILED = "failed"
 
 
-class _Wire(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-
-T = TypeVar("T", bound=_Wire)
-
-
-class Heartbeat(_Wire):
+class Heartbeat(Wire):
     """An agent says: I am here, this is what I can carry and what I hold. Every heartbeat is
-    complete.
+    complete. `ttl_ms` is at least twice `interval_ms`.
     """
 
     agent: Name
     boot: Nonce
-    seq: int = Field(ge=1, le=2**53 - 1, description="counts up within a boot")
+    seq: int = Field(ge=1, le=10**MAX_DIGITS - 1, description="counts up within a boot")
     role: Name
     type: Name | None = None
     max_concurrent: int | None = Field(
@@ -108,17 +100,17 @@ class Heartbeat(_Wire):
         return out
 
 
-class Completion(_Wire):
+class Completion(Wire):
     """An agent says: this try ended so."""
 
     agent: Name
     task: Name
-    attempt: int = Field(ge=1, le=1_000_000)
+    attempt: Attempt
     lease: Nonce
     status: Status
     result: str = Field(default="", description="JSON text; empty for none")
     error: str = ""
-    duration_ms: int = Field(default=0, ge=0, le=2**53 - 1)
+    duration_ms: Milliseconds = 0
 
     def fields(self) -> dict[str, str]:
         """The stream entry."""
@@ -138,21 +130,25 @@ class Completion(_Wire):
         return out
 
 
-class InboxTask(_Wire):
+class InboxTask(Wire):
     """An open lease, as the agent finds it in its inbox."""
 
     task: Name
-    attempt: int
-    lease: str
-    boot: str = Field(description="the boot that the lease was granted to")
-    role: str
-    category: str
-    priority: str
-    cost: int
-    timeout_ms: int
-    estimate_ms: int
-    description: str = ""
-    payload: Any = None
+    attempt: Attempt
+    lease: Nonce = Field(description="names this grant")
+    boot: Nonce = Field(description="the boot that the lease was granted to")
+    role: Name
+    category: Name
+    priority: Name = Field(description="critical, high, medium or low; taken into account already")
+    cost: int = Field(ge=0, le=MAX_UNITS, description="units it takes of max_concurrent")
+    timeout_ms: Milliseconds = Field(description="run timeout, from when the try begins")
+    estimate_ms: Milliseconds = Field(description="how long the balancer expects it to take")
+    description: str = Field(
+        default="", description="text from the producer", json_schema_extra=BODY
+    )
+    payload: Any = Field(
+        default=None, description="any JSON value from the producer", json_schema_extra=BODY
+    )
 
 
 def read_heartbeat(fields: Mapping[str, str]) -> Heartbeat:
@@ -161,13 +157,7 @@ def read_heartbeat(fields: Mapping[str, str]) -> Heartbeat:
     Raises:
         BadEvent: it breaks the format.
     """
-    raw = _checked(fields, numbers=("seq", "max_concurrent", "interval_ms", "ttl_ms"))
-    for field in ("specializations", "held"):
-        if field in raw:
-            raw[field] = tuple(part for part in fields[field].split(",") if part)
-    if "start" in raw:
-        raw["start"] = fields["start"] == "1"
-    beat = _build(Heartbeat, raw)
+    beat = read_wire(Heartbeat, fields)
     if beat.ttl_ms < 2 * beat.interval_ms:
         raise BadEvent(f"ttl_ms: {beat.ttl_ms} is less than two intervals of {beat.interval_ms}")
     return beat
@@ -179,7 +169,7 @@ def read_completion(fields: Mapping[str, str]) -> Completion:
     Raises:
         BadEvent: it breaks the format.
     """
-    return _build(Completion, _checked(fields, numbers=("attempt", "duration_ms")))
+    return read_wire(Completion, fields)
 
 
 def read_inbox(fields: Mapping[str, str]) -> InboxTask:
@@ -188,42 +178,19 @@ def read_inbox(fields: Mapping[str, str]) -> InboxTask:
     Raises:
         BadEvent: it breaks the format.
     """
-    raw = _checked(fields, numbers=("attempt", "cost", "timeout_ms", "estimate_ms"))
-    body = raw.pop("body", "")
+    body = fields.get("body", "")
     try:
         parsed = json.loads(body) if body else {}
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadEvent(f"body: not JSON ({error})") from None
     if not isinstance(parsed, dict):
         raise BadEvent("body: not a JSON object")
-    raw |= {name: parsed[name] for name in ("description", "payload") if name in parsed}
-    return _build(InboxTask, raw)
+    own = {name: text for name, text in fields.items() if name not in IN_BODY}
+    said = {name: parsed[name] for name in IN_BODY if name in parsed}
+    return read_wire(InboxTask, own, **said)
 
 
-def _checked(fields: Mapping[str, str], numbers: tuple[str, ...]) -> dict[str, Any]:
-    """A copy with its numbers parsed. Only plain ASCII digits are numbers: no sign, no 1e3, no nan,
-    no other scripts.
-    """
-    if not fields:
-        raise BadEvent("entry: it has no fields")
-    version = fields.get("v", VERSION)
-    if version != VERSION:
-        raise BadEvent(f"v: {version[:20]!r} is not a version this balancer knows ({VERSION})")
-    raw: dict[str, Any] = dict(fields)
-    for field in numbers:
-        if field in raw:
-            if not _NUMBER.fullmatch(fields[field]):
-                raise BadEvent(
-                    f"{field}: {fields[field][:40]!r} is not a whole number in plain digits"
-                )
-            raw[field] = int(fields[field])
-    return raw
-
-
-def _build(model: type[T], raw: dict[str, Any]) -> T:
-    try:
-        return model.model_validate(raw)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        place = ".".join(str(part) for part in first["loc"]) or "entry"
-        raise BadEvent(f"{place}: {str(first.get('input'))[:60]!r}: {first['msg']}") from None
+#: The fields of an inbox entry that its `body` carries.
+IN_BODY = tuple(
+    name for name, field in InboxTask.model_fields.items() if field.json_schema_extra is BODY
+)

@@ -1,0 +1,102 @@
+"""Golden vectors: entries with what reading them gives, or the start of the error. Our parser and the JSON Schemas that
+`balancer schema` prints are held against the same ones; other languages may use them, too (docs/languages.md).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jsonschema_rs
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from balancer.protocol import BadEvent, read_completion, read_heartbeat, read_inbox
+from balancer.protocol.events import IN_BODY
+from balancer.protocol.schema import NAMES, number_pattern, schema
+from balancer.protocol.wire import Wire
+
+READERS: dict[str, Callable[[Mapping[str, str]], Wire]] = {
+    "heartbeat": read_heartbeat,
+    "completion": read_completion,
+    "inbox": read_inbox,
+}
+FILES = {name: Path(__file__).parents[1] / "vectors" / f"{name}.json" for name in READERS}
+VECTORS = [
+    pytest.param(name, vector, id=f"{name}: {vector['name']}")
+    for name, path in FILES.items()
+    for vector in json.loads(path.read_text(encoding="utf-8"))
+]
+VALIDATORS = {name: jsonschema_rs.validator_for(schema(name)) for name in READERS}
+GOOD = [param for param in VECTORS if "reads" in param.values[1]]  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(("name", "vector"), VECTORS)
+def test_the_parser_reads_what_the_vector_says(name: str, vector: dict[str, Any]) -> None:
+    if "reads" in vector:
+        assert READERS[name](vector["fields"]).model_dump(mode="json") == vector["reads"]
+        return
+    with pytest.raises(BadEvent) as caught:
+        READERS[name](vector["fields"])
+    assert str(caught.value).startswith(vector["error"])
+    assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize(("name", "vector"), VECTORS)
+def test_the_schema_agrees_but_for_what_it_cannot_say(name: str, vector: dict[str, Any]) -> None:
+    is_valid = "reads" in vector or vector.get("beyond_schema", False)
+    assert VALIDATORS[name].is_valid(vector["fields"]) is is_valid
+
+
+@pytest.mark.parametrize(("name", "vector"), GOOD)
+def test_a_version_more_or_less_changes_nothing(name: str, vector: dict[str, Any]) -> None:
+    """A later version adds fields, an earlier one lacks those that may be absent."""
+    fields, reader = vector["fields"], READERS[name]
+    later = fields | {"added_later": "nan", "": ""}
+    assert reader(later).model_dump(mode="json") == vector["reads"]
+    assert VALIDATORS[name].is_valid(later)
+    required = schema(name)["required"]
+    earlier = {field: fields[field] for field in required}
+    assert VALIDATORS[name].is_valid(earlier)
+    read = reader(earlier).model_dump(mode="json", include=set(required))
+    assert read == {field: vector["reads"][field] for field in required}
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_every_field_has_a_good_and_a_bad_vector(name: str) -> None:
+    of_file = [param.values[1] for param in VECTORS if param.values[0] == name]
+    said: dict[bool, set[str]] = {True: set(), False: set()}
+    for vector in of_file:
+        assert isinstance(vector, dict)
+        if "reads" in vector:
+            said[True] |= vector["fields"].keys()
+        else:
+            said[False].add(vector["error"].partition(":")[0].partition(".")[0])
+    properties = schema(name)["properties"].keys()
+    assert properties - said[True] == set()
+    free = {"start", "result", "error"}  # any text will do
+    bad = said[False] | ({"body"} if said[False] & {*IN_BODY} else set())
+    assert properties - bad - free == set()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_schema_is_one(name: str) -> None:
+    said = schema(name)
+    assert jsonschema_rs.meta.is_valid(said)
+    assert said["$id"].endswith(name)
+    assert said["type"] == "object"
+
+
+@given(st.integers(0, 10**15 - 1), st.integers(0, 10**15 - 1), st.data())
+def test_a_pattern_holds_exactly_the_numbers_between(
+    one: int, other: int, data: st.DataObject
+) -> None:
+    low, high = sorted((one, other))
+    validator = jsonschema_rs.validator_for({"pattern": f"^({number_pattern(low, high)})$"})
+    edges = [low - 1, low, low + 1, high - 1, high, high + 1, 0, 10 ** len(str(low))]
+    for number in [*edges, data.draw(st.integers(0, 10**15))]:
+        if number >= 0:
+            assert validator.is_valid(str(number)) is (low <= number <= high), number
