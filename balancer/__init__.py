@@ -15,6 +15,8 @@ if TYPE_CHECKING:
         Misconfigured,
         NotFound,
         PoolMissing,
+        QueueFull,
+        RedisFull,
         Refused,
         SafeStop,
         SchemaMismatch,
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
         WaitTimeout,
     )
     from balancer.core.model import Agent, Assignment, LoadMetrics, Priority, Task, TaskState
+    from balancer.core.options import ParentPolicy
     from balancer.ledger.read import RoleQueue, TaskStatus
     from balancer.ledger.submit import Submitted
 
@@ -36,8 +39,11 @@ __all__ = [
     "LoadMetrics",
     "Misconfigured",
     "NotFound",
+    "ParentPolicy",
     "PoolMissing",
     "Priority",
+    "QueueFull",
+    "RedisFull",
     "Refused",
     "RoleQueue",
     "SafeStop",
@@ -60,6 +66,8 @@ _HOMES = {
         "Misconfigured",
         "NotFound",
         "PoolMissing",
+        "QueueFull",
+        "RedisFull",
         "Refused",
         "SafeStop",
         "SchemaMismatch",
@@ -67,6 +75,7 @@ _HOMES = {
         "WaitTimeout",
     },
     "balancer.core.model": {"Agent", "Assignment", "LoadMetrics", "Priority", "Task", "TaskState"},
+    "balancer.core.options": {"ParentPolicy"},
     "balancer.ledger.read": {"RoleQueue", "TaskStatus"},
     "balancer.ledger.submit": {"Submitted"},
 }

@@ -11,7 +11,7 @@ from typing import Any, Self
 from redis.exceptions import RedisError
 
 from balancer.core.model import Agent, LoadMetrics, Task
-from balancer.exchanges import submitting, tasks
+from balancer.exchanges import queues, submitting, tasks
 from balancer.exchanges.opening import DEADLINE_S, address, opened, patient
 from balancer.ledger import read
 from balancer.ledger.exchange import Command, Exchange, Pause, T, Wire
@@ -52,9 +52,16 @@ class AsyncBalancer:
         self._pool: PoolRef | None = None
         self._opening = asyncio.Lock()
 
-    async def submit(self, task: Task | Mapping[str, Any] | None = None, /, **fields: Any) -> str:
+    async def submit(
+        self,
+        task: Task | Mapping[str, Any] | None = None,
+        /,
+        *,
+        block_s: float | None = None,
+        **fields: Any,
+    ) -> str:
         """Submit one task and return its id. See Balancer.submit."""
-        return await self._ask(submitting.submit(await self.pool(), task, fields))
+        return await self._ask(submitting.submit(await self.pool(), task, fields, block_s))
 
     async def submit_many(self, tasks: Iterable[Task | Mapping[str, Any]]) -> list[Submitted]:
         """Submit tasks in this order, in one round trip. See Balancer.submit_many."""
@@ -79,6 +86,18 @@ class AsyncBalancer:
     async def cancel(self, task_id: str, reason: str = "cancelled") -> None:
         """Cancel a task that no agent holds yet. See Balancer.cancel."""
         await self._ask(tasks.cancel(await self.pool(), task_id, reason))
+
+    async def pause_queue(self, role: str) -> None:
+        """Hand out none of a role's work. See Balancer.pause_queue."""
+        await self._ask(queues.pause(await self.pool(), role))
+
+    async def resume_queue(self, role: str) -> None:
+        """Hand out a role's work again. See Balancer.resume_queue."""
+        await self._ask(queues.resume(await self.pool(), role))
+
+    async def purge_queue(self, role: str) -> int:
+        """Cancel every task of a role that waits now. See Balancer.purge_queue."""
+        return await self._ask(queues.purge(await self.pool(), role))
 
     async def load_metrics(self) -> LoadMetrics:
         """How busy the pool is."""

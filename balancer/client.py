@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from balancer.core.model import Agent, LoadMetrics, Task
-from balancer.exchanges import submitting, tasks
+from balancer.exchanges import queues, submitting, tasks
 from balancer.exchanges.opening import DEADLINE_S, address, opened, patient
 from balancer.ledger import read
 from balancer.ledger.exchange import Exchange, T, drive
@@ -45,18 +45,30 @@ class Balancer:
         found = self._ask(opened(name, is_cluster(self._client)))
         self._pool = Pool(self._client, name, found.genesis, found.settings)
 
-    def submit(self, task: Task | Mapping[str, Any] | None = None, /, **fields: Any) -> str:
+    def submit(
+        self,
+        task: Task | Mapping[str, Any] | None = None,
+        /,
+        *,
+        block_s: float | None = None,
+        **fields: Any,
+    ) -> str:
         """Submit one task and return its id. Submitting the same task again changes nothing.
 
-        Give a Task, a mapping, or the fields of a Task as keywords.
+        Give a Task, a mapping, or the fields of a Task as keywords. Where its dedup_key was known
+        already, the id is that of the task which was submitted under it first.
+
+        Args:
+            block_s: how long to wait for room in a full queue, seconds, 0 to 86,400; default: not.
 
         Raises:
             InvalidInput: a field breaks its rule.
             Conflict: the id names another task.
+            QueueFull, RedisFull: there is no room (and was none for block_s); not stored.
             Refused: an unknown parent, a cost above the role's max_cost, a bound of the pool
             reached. Unavailable: no answer; submit the same task (with the same id) again.
         """
-        return self._ask(submitting.submit(self._pool, task, fields))
+        return self._ask(submitting.submit(self._pool, task, fields, block_s))
 
     def submit_many(self, tasks: Iterable[Task | Mapping[str, Any]]) -> list[Submitted]:
         """Submit tasks in this order, in one round trip; each is answered for itself. Parents stand
@@ -108,6 +120,32 @@ class Balancer:
             Conflict: an agent holds it, or it has ended.
         """
         self._ask(tasks.cancel(self._pool, task_id, reason))
+
+    def pause_queue(self, role: str) -> None:
+        """Hand out none of a role's work until it is resumed. What agents hold goes on, and new work
+        is accepted. Pausing again changes nothing.
+
+        Raises:
+            NotFound: the pool has had no task and no agent of this role.
+        """
+        self._ask(queues.pause(self._pool, role))
+
+    def resume_queue(self, role: str) -> None:
+        """Hand out a role's work again. Resuming again changes nothing.
+
+        Raises:
+            NotFound: the pool has had no task and no agent of this role.
+        """
+        self._ask(queues.resume(self._pool, role))
+
+    def purge_queue(self, role: str) -> int:
+        """Cancel every task of a role that waits now, for whatever it waits; how many there were.
+        What agents hold goes on.
+
+        Raises:
+            NotFound: the pool has had no task and no agent of this role.
+        """
+        return self._ask(queues.purge(self._pool, role))
 
     def load_metrics(self) -> LoadMetrics:
         """How busy the pool is."""

@@ -10,13 +10,15 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from balancer.core.errors import Conflict, InvalidInput, Refused
+from balancer.core.errors import Conflict, InvalidInput, QueueFull, RedisFull, Refused
 from balancer.core.model import Task
 from balancer.core.names import is_name
-from balancer.ledger.submit import Outcome, Submitted
+from balancer.ledger.submit import Outcome, QueueState, Submitted
 
 #: The rule for names, for people.
 NAME_IN_WORDS = "is not a name (letters, digits, '.', '_', '-'; at most 64)"
+#: Longest wait for room in a full queue, seconds.
+MAX_BLOCK_S = 86_400
 NOT_UNICODE = "is not valid Unicode (a lone surrogate)"
 #: Rules that pydantic words for programmers.
 _RULES = {"string_pattern_mismatch": NAME_IN_WORDS, "string_unicode": NOT_UNICODE}
@@ -80,6 +82,13 @@ def check_seconds(name: str, value: object) -> None:
         raise InvalidInput(f"{name}: {value!r:.80} is not a number of seconds")
 
 
+def check_block(value: object) -> None:
+    """Raises InvalidInput where it is no time to wait for room: it must have an end."""
+    check_seconds("block_s", value)
+    if not 0 <= value <= MAX_BLOCK_S:  # type: ignore[operator]
+        raise InvalidInput(f"block_s: {value!r:.80} is not from 0 to {MAX_BLOCK_S} seconds")
+
+
 def stored(answer: Submitted) -> Submitted:
     """The answer, when the pool has the task now.
 
@@ -91,6 +100,12 @@ def stored(answer: Submitted) -> Submitted:
     what = f"task {answer.task_id!r}"
     if answer.outcome is Outcome.CONFLICT:
         raise Conflict(f"{what}: this id names another task already (it is {answer.detail})")
+    if answer.outcome is Outcome.QUEUE_FULL:
+        raise queue_full(what, QueueState.read(answer.detail))
+    if answer.outcome is Outcome.REDIS_FULL:
+        raise RedisFull(
+            f"{what}: Redis' memory is nearly full; new tasks are refused until it is not"
+        )
     rules = {
         Outcome.UNKNOWN_PARENT: f"depends_on: there is no task {answer.detail!r}",
         Outcome.COST_OVER_MAX: f"cost: above the role's max_cost of {answer.detail}",
@@ -100,6 +115,16 @@ def stored(answer: Submitted) -> Submitted:
         Outcome.TOO_MANY_CHILDREN: f"depends_on: {answer.detail!r} has the most children that a task may have",
     }
     raise Refused(f"{what}: {rules[answer.outcome]}")
+
+
+def queue_full(what: str, state: QueueState) -> QueueFull:
+    """The error of a queue that takes no more."""
+    depth, limit, oldest_s, retry_after_s = state
+    return QueueFull(
+        f"{what}: its role's queue is full: {depth:,} tasks wait (max_pending {limit:,}), the oldest"
+        f" for {oldest_s:.1f} s; there may be room in {retry_after_s:.1f} s",
+        *state,
+    )
 
 
 def check_ids(names: Sequence[str], what: str = "task id") -> None:

@@ -17,6 +17,7 @@ EXIT_CODES = {
     "not_found": NOT_FOUND,
     "redis_unavailable": NO_REDIS,
     "unconfirmed": NO_REDIS,
+    "queue_full": QUEUE_FULL,
     "redis_full": QUEUE_FULL,
     "denied": DENIED,
     "pool_missing": NO_REDIS,

@@ -44,6 +44,33 @@ class Refused(BalancerError):
     code = "refused"
 
 
+class QueueFull(Refused):
+    """So much work of the role waits already that the pool takes no more. The task was not stored.
+
+    Args:
+        text: for people.
+        depth: tasks of the role that wait: scheduled, blocked, pending or failed.
+        limit: most that may.
+        oldest_s: how long the oldest pending one has waited.
+        retry_after_s: when there may be room again.
+    """
+
+    code = "queue_full"
+    hint = "submit it again later, or with a time to wait for room (block_s, --block)"
+    retryable = True
+
+    def __init__(
+        self, text: str, depth: int, limit: int, oldest_s: float, retry_after_s: float
+    ) -> None:
+        super().__init__(text)
+        self.depth, self.limit, self.oldest_s, self.retry_after_s = (
+            depth,
+            limit,
+            oldest_s,
+            retry_after_s,
+        )
+
+
 class Conflict(BalancerError):
     """The call contradicts what is there: the same task id with another definition, a task that is
     past cancelling.

@@ -9,7 +9,9 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from balancer.core.moments import Moment
 from balancer.core.names import Name, new_id
+from balancer.core.options import MAX_DEDUP_KEY, MAX_WAIT_S, ParentPolicy, check_dedup_key
 from balancer.core.payload import check_payload
 
 #: Most parents a task may have, and most tasks that may wait for one parent.
@@ -77,6 +79,29 @@ class Task(BaseModel):
     run_timeout_s: Annotated[float, Field(ge=1, le=MAX_RUN_TIMEOUT_S, allow_inf_nan=False)] = Field(
         default=86_400, description="a try that runs longer has failed"
     )
+    dedup_key: Annotated[str, Field(strict=True, min_length=1, max_length=MAX_DEDUP_KEY)] | None = (
+        Field(
+            default=None,
+            description="a task submitted under the key of a known one answers with that one",
+        )
+    )
+    not_before: Moment | None = Field(default=None, description="no try starts before this time")
+    expires_at: Moment | None = Field(
+        default=None,
+        description="no try starts after this time: a task that waits then is dead; a run goes on",
+    )
+    max_wait_s: Annotated[float, Field(ge=0.001, le=MAX_WAIT_S, allow_inf_nan=False)] | None = (
+        Field(default=None, description="dead when no agent had it so long after it became ready")
+    )
+    on_parent_failure: ParentPolicy = Field(
+        default=ParentPolicy.FAIL,
+        description="when a parent dies or is cancelled: fail with it, skip (cancelled), run anyway",
+    )
+
+    @field_validator("dedup_key")
+    @classmethod
+    def _dedup_key_is_plain(cls, value: str | None) -> str | None:
+        return check_dedup_key(value)
 
     @field_validator("payload")
     @classmethod
@@ -90,6 +115,15 @@ class Task(BaseModel):
                 raise ValueError(f"depends_on: {self.id!r} names the task itself")
             if len(set(self.depends_on)) != len(self.depends_on):
                 raise ValueError("depends_on: a parent is named twice")
+        return self
+
+    @model_validator(mode="after")
+    def _may_start_before_it_expires(self) -> Task:
+        if self.expires_at and self.not_before and self.expires_at <= self.not_before:
+            raise ValueError(
+                f"expires_at: {self.expires_at.isoformat()} is not after not_before"
+                f" {self.not_before.isoformat()}: it could never start"
+            )
         return self
 
 

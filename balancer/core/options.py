@@ -5,10 +5,13 @@ where a task asks for nothing.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import NamedTuple
 
+#: Longest dedup key, characters, and longest `max_wait_s`, seconds.
+MAX_DEDUP_KEY, MAX_WAIT_S = 256, 365 * 86_400
 #: States of work that no agent holds and that has not ended.
 WAITING = frozenset({"scheduled", "blocked", "pending", "failed"})
 #: Hex digits of a dedup key's hash: with all other options, the packed field stays within 64 bytes.
@@ -47,6 +50,17 @@ class TaskOptions(NamedTuple):
 
 
 NO_OPTIONS = TaskOptions()
+
+
+def check_dedup_key(value: str | None) -> str | None:
+    """Return a dedup key that may be used.
+
+    Raises:
+        ValueError: it holds a control character.
+    """
+    if value is not None and re.search(r"[\x00-\x1f\x7f-\x9f]", value):
+        raise ValueError("holds a control character")
+    return value
 
 
 def dedup_hash(key: str) -> str:

@@ -13,6 +13,8 @@ from balancer.core.names import Name
 
 Share = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
 Seconds = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
+#: Most waiting tasks of a role.
+Waiting = Annotated[int, Field(strict=True, ge=1, le=100_000_000)]
 Minutes = Annotated[float, Field(gt=0, le=1_000_000, allow_inf_nan=False)]
 
 
@@ -41,6 +43,9 @@ class RoleSettings(_Settings):
     )
     max_cost: Units | None = Field(
         default=None, description="a task of a higher cost is refused at submit"
+    )
+    max_pending: Waiting | None = Field(
+        default=None, description="new tasks beyond so many waiting ones are refused"
     )
     agents: Annotated[int, Field(strict=True, ge=0, le=MAX_ROLE_AGENTS)] | None = Field(
         default=None,
@@ -78,6 +83,14 @@ class PoolSettings(_Settings):
     )
     max_concurrent: Units = Field(default=5, description="for agents whose role says nothing")
     max_cost: Units = Field(default=MAX_UNITS, description="for roles that say nothing")
+    max_pending: Waiting = Field(
+        default=1_000_000,
+        description="of a role that says nothing: new tasks beyond so many waiting ones are refused",
+    )
+    memory_high_share: Annotated[float, Field(ge=0.1, le=1)] = Field(
+        default=0.85,
+        description="new tasks are refused above this share of Redis' maxmemory, so that completions fit",
+    )
     roles: dict[Name, RoleSettings] = Field(default_factory=dict, max_length=256)
     specializations: dict[Name, tuple[Name, ...]] = Field(
         default_factory=lambda: {
@@ -111,6 +124,11 @@ class PoolSettings(_Settings):
         """Units of an agent of this role that declares none."""
         own = self.roles.get(role)
         return own.max_concurrent if own and own.max_concurrent else self.max_concurrent
+
+    def max_pending_of(self, role: str) -> int:
+        """Most waiting tasks of a role."""
+        own = self.roles.get(role)
+        return own.max_pending if own and own.max_pending else self.max_pending
 
     def specializations_of(self, role: str, agent_type: str) -> tuple[str, ...]:
         """Specializations of an agent that declares none: its role's, else its type's."""

@@ -87,12 +87,14 @@ class Pool(PoolRef):
             SchemaMismatch: the pool is of an older version, or needs a newer one.
         """
         settings = settings or PoolSettings()
-        costs: list[Arg] = ["max_cost", settings.max_cost]
+        bounds: list[Arg] = ["max_cost", settings.max_cost, "max_pending", settings.max_pending]
         for role, own in settings.roles.items():
             if own.max_cost is not None:
-                costs += [f"max_cost:{role}", own.max_cost]
+                bounds += [f"max_cost:{role}", own.max_cost]
+            if own.max_pending is not None:
+                bounds += [f"max_pending:{role}", own.max_pending]
         mode = "virtual" if clock else "real"
-        args: list[Arg] = [new_nonce(), SCHEMA, mode, settings.model_dump_json(), *costs]
+        args: list[Arg] = [new_nonce(), SCHEMA, mode, settings.model_dump_json(), *bounds]
         (reply,) = drive(
             client, spoken([Call(INIT, keys_of_calls(name, is_cluster(client)), args)])
         )

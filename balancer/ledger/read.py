@@ -6,10 +6,12 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from balancer.core.health import health
+from balancer.core.invariants import waiting
 from balancer.core.model import Agent, Assignment, LoadMetrics, TaskState
+from balancer.core.options import TaskOptions
 from balancer.core.strategies import reason
 from balancer.ledger.beat import Declared
 from balancer.ledger.commit import Grant, read_scores
@@ -39,6 +41,10 @@ class TaskStatus(BaseModel):
     agent: str | None
     reason: str
     accepted_at: float
+    not_before: float | None
+    expires_at: float | None
+    max_wait_s: float | None
+    on_parent_failure: str
     ready_at: float
     granted_at: float | None
     freed_at: float | None
@@ -54,7 +60,13 @@ class RoleQueue(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     role: str
+    paused: bool
     pending: int
+    scheduled: int
+    waiting: int = Field(
+        description="pending, scheduled, blocked or failed: what max_pending bounds"
+    )
+    max_pending: int
     oldest_waiting_s: float
     agents: int
     capacity: int
@@ -93,6 +105,7 @@ def _status(
     if not fields:
         return None
     priority, max_failures, *_ = fields["d"].split("|")
+    options = TaskOptions.read(fields.get("o"))
     grant, assignment = None, None
     if "grant" in fields:
         grant = Grant.read(fields["grant"])
@@ -120,6 +133,10 @@ def _status(
         agent=fields.get("agent"),
         reason=fields.get("reason", ""),
         accepted_at=int(fields["accepted_us"]) / 1e6,
+        not_before=int(fields["not_before_us"]) / 1e6 if "not_before_us" in fields else None,
+        expires_at=options.expires_us / 1e6 or None,
+        max_wait_s=options.max_wait_ms / 1000 or None,
+        on_parent_failure=options.policy,
         ready_at=int(fields["ready_us"]) / 1e6,
         granted_at=grant.granted_us / 1e6 if grant else None,
         freed_at=grant.freed_us / 1e6 if grant else None,
@@ -212,10 +229,20 @@ def queues(pool: PoolRef) -> Exchange[list[RoleQueue]]:
         pending, head, counters = replies[3 * i : 3 * i + 3]
         numbers = {
             name: int(counters.get(name, 0))
-            for name in ("agents", "capacity", "used", "completed", "dead")
+            for name in ("scheduled", "agents", "capacity", "used", "completed", "dead")
         }
         oldest = max(0.0, now - float(head[0][1]) / 1e6) if head else 0.0
-        out.append(RoleQueue(role=role, pending=pending, oldest_waiting_s=oldest, **numbers))
+        out.append(
+            RoleQueue(
+                role=role,
+                paused="paused" in counters,
+                pending=pending,
+                waiting=waiting({name: int(value) for name, value in counters.items()}),
+                max_pending=pool.settings.max_pending_of(role),
+                oldest_waiting_s=oldest,
+                **numbers,
+            )
+        )
     return out
 
 

@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 from balancer.core.lanes import Lane, lane_definition
 from balancer.core.model import Task
+from balancer.core.moments import to_us
+from balancer.core.options import ParentPolicy, TaskOptions, dedup_hash
 from balancer.core.payload import encode_body
 from balancer.core.settings import PoolSettings
 from balancer.ledger.exchange import Arg, Exchange, exchange
@@ -24,11 +26,16 @@ class Outcome(StrEnum):
     """What became of one submitted task."""
 
     ACCEPTED = "accepted"
+    SCHEDULED = "scheduled"
     BLOCKED = "blocked"
     DUPLICATE = "duplicate"
     CONFLICT = "conflict"
+    QUEUE_FULL = "queue_full"
+    REDIS_FULL = "redis_full"
     UNKNOWN_PARENT = "unknown_parent"
     DEAD_PARENT = "dead_parent"
+    SKIPPED = "skipped"
+    EXPIRED = "expired"
     COST_OVER_MAX = "cost_over_max"
     TOO_MANY_LANES = "too_many_lanes"
     TOO_MANY_ROLES = "too_many_roles"
@@ -40,12 +47,21 @@ class Outcome(StrEnum):
         return self in _STORED
 
 
-_STORED = {Outcome.ACCEPTED, Outcome.BLOCKED, Outcome.DUPLICATE, Outcome.DEAD_PARENT}
+_STORED = {
+    Outcome.ACCEPTED,
+    Outcome.SCHEDULED,
+    Outcome.BLOCKED,
+    Outcome.DUPLICATE,
+    Outcome.DEAD_PARENT,
+    Outcome.SKIPPED,
+    Outcome.EXPIRED,
+}
 
 
 class Submitted(NamedTuple):
-    """The answer for one task. `detail`: the existing state, the parent, or the bound that refused
-    it.
+    """The answer for one task. `task_id` is another than the submitted one where a dedup key was known
+    already. `detail`: the existing state, the parent, the bound that refused it (of a full queue:
+    depth, limit, age of the oldest and a time to wait, in ms), or `paused` of a role whose queue is.
     """
 
     task_id: str
@@ -58,6 +74,43 @@ class _Packed(NamedTuple):
     lane: Lane
     facts: str
     body: str
+    options: str
+
+
+class QueueState(NamedTuple):
+    """Why a full queue refused a task."""
+
+    depth: int
+    limit: int
+    oldest_s: float
+    retry_after_s: float
+
+    @classmethod
+    def read(cls, detail: str) -> QueueState:
+        """Parse the detail of a `queue_full`."""
+        depth, limit, oldest_ms, retry_after_ms = (int(part) for part in detail.split(" "))
+        return cls(depth, limit, oldest_ms / 1000, retry_after_ms / 1000)
+
+
+def _options(task: Task) -> tuple[str, str]:
+    """What a task asks for beyond the ordinary, as it is sent, and the part of it that defines the task."""
+    if (
+        task.dedup_key is None
+        and task.not_before is None
+        and task.expires_at is None
+        and task.max_wait_s is None
+        and task.on_parent_failure is ParentPolicy.FAIL
+    ):
+        return "", ""
+    options = TaskOptions(
+        task.on_parent_failure.value,
+        to_us(task.expires_at) if task.expires_at else 0,
+        round(task.max_wait_s * 1000) if task.max_wait_s else 0,
+    )
+    not_before_us = to_us(task.not_before) if task.not_before else 0
+    hash_ = "" if task.dedup_key is None else dedup_hash(task.dedup_key)
+    sent = options._replace(dedup=hash_)
+    return f"{sent.packed()}|{not_before_us}", f"{options.packed()}|{not_before_us}"
 
 
 def _pack(task: Task, settings: PoolSettings) -> _Packed:
@@ -67,17 +120,18 @@ def _pack(task: Task, settings: PoolSettings) -> _Packed:
     facts = (
         f"{task.priority.value}|{task.max_failures}|{round(task.run_timeout_s * 1000)}|{delay_us}"
     )
-    identity = f"{lane_definition(lane)[0]}|{facts}|{' '.join(task.depends_on)}|{body}"
+    options, defining = _options(task)
+    identity = f"{lane_definition(lane)[0]}|{facts}|{' '.join(task.depends_on)}|{defining}|{body}"
     digest = hashlib.sha256(identity.encode()).hexdigest()[:16]
-    return _Packed(task, lane, f"{facts}|{digest}", body)
+    return _Packed(task, lane, f"{facts}|{digest}", body, options)
 
 
 def _call(packed: Sequence[_Packed]) -> list[Arg]:
     lanes: dict[Lane, int] = {}
     tasks: list[Arg] = []
-    for task, lane, facts, body in packed:
+    for task, lane, facts, body, options in packed:
         number = lanes.setdefault(lane, len(lanes) + 1)
-        tasks += (task.id, number, facts, body, len(task.depends_on), *task.depends_on)
+        tasks += (task.id, number, facts, body, options, len(task.depends_on), *task.depends_on)
     args: list[Arg] = [len(lanes)]
     for lane in lanes:
         lane_id, definition = lane_definition(lane)
@@ -110,6 +164,12 @@ def submit(pool: PoolRef, tasks: Sequence[Task]) -> Exchange[list[Submitted]]:
     packed = [_pack(task, pool.settings) for task in tasks]
     replies = yield [pool.call(SCRIPT, _call(chunk)) for chunk in _chunks(packed)]
     flat = [word for reply in replies for word in reply]
-    return [
-        Submitted(task.id, Outcome(flat[2 * i]), flat[2 * i + 1]) for i, task in enumerate(tasks)
-    ]
+    return [_answer(task.id, *flat[2 * i : 2 * i + 2]) for i, task in enumerate(tasks)]
+
+
+def _answer(task_id: str, word: str, detail: str) -> Submitted:
+    outcome = Outcome(word)
+    if outcome is Outcome.DUPLICATE:
+        detail, _, first = detail.partition(" ")
+        task_id = first or task_id
+    return Submitted(task_id, outcome, detail)

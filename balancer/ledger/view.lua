@@ -4,13 +4,13 @@
 -- Returns one flat list (each nested one would cost the server a write of its own): now_ms, hb_mark_ms, more lanes (0, 1), roles, then
 --      per role: name, units, lanes, per lane: id, size, heads, per head: task, order; classes, per class: id, size, agents, per agent: id, facts. `busy` when another drainer has the lock; it is taken only where roles are busy
 -- Outcomes -
--- Keeps   at most 64 lanes, 256 classes and 512 agents a role; every lane that has work is on some page; every busy role gets a unit
+-- Keeps   at most 64 lanes, 256 classes and 512 agents a role; every lane that has work is on some page; every busy role that is not paused gets a unit
 local page, most = int(ARGV[4], 0, 1000, 'page'), int(ARGV[5], 1, 128, 'units')
 local token, lock_ms = ARGV[6], int(ARGV[7], 1, 60000, 'lock_ms')
 if token ~= '' and (redis.call('GET', K.drain_lock) or token) ~= token then return 'busy' end
 local LANES_A_PAGE, CLASSES, AGENTS_A_ROLE = 64, 256, 512
 
--- A role that has both work on this page and free units, or nil.
+-- A role that has both work on this page and free units, and is not paused, or nil.
 local function look_at(role)
   local size = redis.call('ZCARD', k_lanes(role))
   if size <= page * LANES_A_PAGE then return nil end
@@ -20,7 +20,7 @@ local function look_at(role)
     classes[#classes + 1] = fc[i]
     units = units + tonumber(fc[i + 1])
   end
-  if units == 0 then return nil end
+  if units == 0 or redis.call('HEXISTS', k_role(role), 'paused') == 1 then return nil end
   return { role = role, lanes = size, classes = classes, units = math.min(units, redis.call('ZCARD', k_pending(role))) }
 end
 

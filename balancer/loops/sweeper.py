@@ -14,10 +14,11 @@ import structlog
 
 from balancer.ledger import recount as recounting
 from balancer.ledger.due import due
+from balancer.ledger.expire import expire
 from balancer.ledger.pool import Pool
 from balancer.ledger.reclaim import reclaim
 from balancer.ledger.release import release
-from balancer.ledger.tick import tick
+from balancer.ledger.tick import read_memory, tick
 from balancer.ledger.timeout import timeout
 from balancer.loops.loop import Loop
 
@@ -38,6 +39,7 @@ class Swept(NamedTuple):
     reclaimed: int
     due: int
     timed_out: int
+    expired: int
     released: int
     mended: int
     in_grace: bool
@@ -52,6 +54,7 @@ class Sweeper(Loop):
         super().__init__(pool)
         self._pool, self._sweep_s, self._recounted = pool, sweep_s, 0
         self._due_at, self._hint = math.inf, threading.Event()
+        self._memory_full = False
 
     def due_in(self, delay_s: float) -> None:
         """A hint from another thread: something will be due then. A lost one costs a sweep interval."""
@@ -69,8 +72,9 @@ class Sweeper(Loop):
 
     def step(self) -> Swept:
         """Do what is due now, in bounded pages."""
-        pool, moved, timed_out, released = self._pool, 0, 0, 0
-        now = tick(pool)
+        pool, moved, timed_out, expired, released = self._pool, 0, 0, 0, 0
+        now = tick(pool, memory=read_memory(pool))
+        self._note_memory(now.memory_full)
         lost, taken = self._reclaim(now.agents)
         for _ in range(PAGES if now.leases_due else 0):
             over = timeout(pool)
@@ -82,15 +86,29 @@ class Sweeper(Loop):
             moved += page.moved
             if not page.more:
                 break
-        for _ in range(PAGES if now.release_due or timed_out or taken else 0):
+        for _ in range(PAGES if now.expiry_due else 0):
+            ended = expire(pool)
+            expired += ended.expired
+            if not ended.more:
+                break
+        for _ in range(PAGES if now.release_due or timed_out or taken or expired else 0):
             told = release(pool)
             released += told.ready + told.dead
             if not told.more:
                 break
-        swept = Swept(lost, taken, moved, timed_out, released, self._recount(), now.in_grace)
-        if any(swept[:4]) or swept.mended:
+        swept = Swept(
+            lost, taken, moved, timed_out, expired, released, self._recount(), now.in_grace
+        )
+        if any(swept[:5]) or swept.mended:
             log.info("swept", **swept._asdict())
         return swept
+
+    def _note_memory(self, is_full: bool) -> None:
+        """Tell a change that this sweeper sees; the verdict itself is the pool's."""
+        if is_full != self._memory_full:
+            level = log.error if is_full else log.info
+            level("memory_filled" if is_full else "memory_freed")
+            self._memory_full = is_full
 
     def _reclaim(self, agents: list[str]) -> tuple[int, int]:
         lost = taken = 0

@@ -16,7 +16,9 @@ from tests.support.factories import Clock, dump, nonce, submit
 
 
 def test_create_writes_identity_settings_and_streams(redis_client: redis.Redis) -> None:
-    settings = PoolSettings(max_cost=20, roles={"dev": RoleSettings(max_cost=7)})
+    settings = PoolSettings(
+        max_cost=20, max_pending=90, roles={"dev": RoleSettings(max_cost=7, max_pending=8)}
+    )
 
     pool = Pool.create(redis_client, "p", settings)
 
@@ -27,6 +29,7 @@ def test_create_writes_identity_settings_and_streams(redis_client: redis.Redis) 
         },
         "wb:{p}:settings": {
             "version": "1", "json": settings.model_dump_json(), "max_cost": "20", "max_cost:dev": "7",
+            "max_pending": "90", "max_pending:dev": "8",
         },
         "wb:{p}:heartbeats": {"groups": {"balancer": 0}},
         "wb:{p}:completions": {"groups": {"balancer": 0}},

@@ -194,7 +194,7 @@ class Harness:
             is_event=False,
         )
         self.latest_grace_ms = max(self.latest_grace_ms, self.model.grace_until_ms)
-        _, tries_due, leases_due, release_due, agents = ticked
+        _, tries_due, leases_due, release_due, agents, *_ = ticked
         if leases_due:
             self.run_timeouts(twice)
         for agent in agents:

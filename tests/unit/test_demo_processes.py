@@ -241,7 +241,11 @@ def test_the_stand_in_for_redis_is_loud_and_knows_every_script(
 def sample(**fields: Any) -> Sample:
     queue = RoleQueue(
         role="developer",
+        paused=False,
         pending=30,
+        scheduled=0,
+        waiting=30,
+        max_pending=1_000_000,
         oldest_waiting_s=1.25,
         agents=2,
         capacity=4,

@@ -132,11 +132,12 @@ def test_core_is_pure(path: Path) -> None:
         "structlog",
         "logging",
         "time",
-        "datetime",
         "socket",
         "threading",
         "subprocess",
     }
+    # Points in time are data; the present one is not.
+    assert not re.search(r"\.(now|utcnow|today)\(", path.read_text(encoding="utf-8"))
 
 
 def test_only_the_ledger_holds_scripts() -> None:

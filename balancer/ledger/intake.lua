@@ -1,0 +1,45 @@
+-- What a submit brings, read and checked before anything else; and what the roles that it names allow.
+local at, lanes, tasks, roles = 4, {}, {}, {}
+local function arg()
+  at = at + 1
+  return ARGV[at] or bad('tasks: the call ends within a task')
+end
+for i = 1, int(ARGV[4], 1, 200, 'lanes') do
+  lanes[i] = { id = arg(), role = arg(), category = arg(), cost = int(arg(), 1, 1000, 'cost'), def = arg(), refs = 0 }
+end
+while at < #ARGV do
+  local t = { id = arg(), l = lanes[int(arg(), 1, #lanes, 'lane')], d = arg(), body = arg(), not_before_us = 0, parents = {} }
+  local asked = arg()
+  for i = 1, int(arg(), 0, 1000, 'parents') do t.parents[i] = arg() end
+  if asked ~= '' then
+    local o, not_before_us = string.match(asked, '^(.*)|(%d+)$')
+    if not o or (o ~= '' and not string.match(o, '^%a+|%d+|%d+|%x*$')) then bad('options: ' .. asked) end
+    t.o, t.not_before_us = o ~= '' and o or nil, int(not_before_us, 0, 9007199254740991, 'not_before_us')
+  end
+  t.role, t.lane = t.l.role, t.l.id
+  t.delay_us = tonumber(string.match(t.d, '^%a+|%d+|%d+|(%-?%d+)|%x+$')) or bad('d: ' .. t.d)
+  tasks[#tasks + 1] = t
+end
+if #tasks > 200 then bad('tasks: at most 200 a call') end
+
+-- What a role bounds, and how much of it waits. A role that has accepted a task is known.
+local function role_of(name)
+  local r = roles[name]
+  if r then return r end
+  local n = redis.call('HMGET', k_role(name), 'accepted', 'returned', 'assigned', 'dropped', 'paused')
+  local most = redis.call('HMGET', K.settings, 'max_cost:' .. name, 'max_cost', 'max_pending:' .. name, 'max_pending')
+  r = { name = name, known = n[1], waiting = (n[1] or 0) + (n[2] or 0) - (n[3] or 0) - (n[4] or 0), detail = n[5] and 'paused' or '' }
+  r.max_cost, r.max_pending = most[1] or most[2], tonumber(most[3] or most[4])
+  roles[name] = r
+  return r
+end
+
+-- Depth, limit, age of the oldest, and the time in which a hundredth of the limit comes free at the pace of late.
+local function fullness(r)
+  if not r.age_ms then
+    local head, n = redis.call('ZRANGE', k_pending(r.name), 0, 0, 'WITHSCORES'), redis.call('ZCARD', k_pending(r.name))
+    r.age_ms = head[2] and math.max(0, math.floor((now_us - head[2]) / 1000)) or 0
+    r.retry_ms = n == 0 and 1000 or math.min(60000, math.max(100, math.floor(r.age_ms / n * math.ceil(r.max_pending / 100))))
+  end
+  return string.format('%d %d %d %d', r.waiting, r.max_pending, r.age_ms, r.retry_ms)
+end
