@@ -11,7 +11,7 @@ from typing import Any, Self
 from redis.exceptions import RedisError
 
 from balancer.core.model import Agent, LoadMetrics, Task
-from balancer.exchanges import queues, submitting, tasks
+from balancer.exchanges import agents, queues, submitting, tasks
 from balancer.exchanges.opening import DEADLINE_S, address, opened, patient
 from balancer.ledger import read
 from balancer.ledger.exchange import Command, Exchange, Pause, T, Wire
@@ -110,6 +110,18 @@ class AsyncBalancer:
     async def queues(self) -> list[RoleQueue]:
         """Depth, age and capacity of every role."""
         return await self._ask(read.queues.steps(await self.pool()))
+
+    async def pause_agent(self, agent_id: str) -> int:
+        """Give an agent nothing new. See Balancer.pause_agent."""
+        return await self._ask(agents.pause(await self.pool(), agent_id))
+
+    async def resume_agent(self, agent_id: str) -> int:
+        """Take back a pause or a retirement. See Balancer.resume_agent."""
+        return await self._ask(agents.resume(await self.pool(), agent_id))
+
+    async def retire_agent(self, agent_id: str, deadline_s: float) -> int:
+        """Let an agent go. See Balancer.retire_agent."""
+        return await self._ask(agents.retire(await self.pool(), agent_id, deadline_s))
 
     async def pool(self) -> PoolRef:
         """The opened pool; looked for once."""

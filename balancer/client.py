@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from balancer.core.model import Agent, LoadMetrics, Task
-from balancer.exchanges import queues, submitting, tasks
+from balancer.exchanges import agents, queues, submitting, tasks
 from balancer.exchanges.opening import DEADLINE_S, address, opened, patient
 from balancer.ledger import read
 from balancer.ledger.exchange import Exchange, T, drive
@@ -158,6 +158,38 @@ class Balancer:
     def queues(self) -> list[RoleQueue]:
         """Depth, age and capacity of every role."""
         return self._ask(read.queues.steps(self._pool))
+
+    def pause_agent(self, agent_id: str) -> int:
+        """Give an agent nothing new; what it holds it keeps. Returns how many leases that is.
+
+        Raises:
+            NotFound: no such agent.
+            Conflict: it is retiring.
+        """
+        return self._ask(agents.pause(self._pool, agent_id))
+
+    def resume_agent(self, agent_id: str) -> int:
+        """Take back a pause or a retirement. Returns how many leases the agent holds.
+
+        Raises:
+            NotFound: no such agent.
+        """
+        return self._ask(agents.resume(self._pool, agent_id))
+
+    def retire_agent(self, agent_id: str, deadline_s: float) -> int:
+        """Let an agent go: nothing new from now on, its process is told to stop, and what it still
+        holds at the deadline goes back into the queue without counting as a failure or a loss. Said
+        again it changes nothing, but a shorter deadline counts. Returns how many leases it holds.
+
+        Args:
+            agent_id: the agent.
+            deadline_s: 0 to 30 days, by the pool's clock.
+
+        Raises:
+            InvalidInput: deadline_s is out of bounds.
+            NotFound: no such agent.
+        """
+        return self._ask(agents.retire(self._pool, agent_id, deadline_s))
 
     @property
     def pool(self) -> Pool:

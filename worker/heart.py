@@ -128,6 +128,7 @@ class Heart:
         for lease in fresh:
             self._leases.add(lease)
         self._inbox.adopt(self.boot, rows[-1][0] if rows else "0-0")
+        self._inbox.hear(rows)
         self._leases.live(sent_s + self._lifetime_s, new_boot=True)
         event = "agent_started" if self._is_first_boot else "agent_rebooted"
         say(self._log.info, event, boot=self.boot, resumed=len(fresh))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -32,9 +33,12 @@ class Inbox:
         block_s: float,
         on_arrival: Callable[[], None],
         on_superseded: Callable[[str], None],
+        on_retire: Callable[[], None],
         log: Any,
     ) -> None:
-        """`client` is for the blocking read alone; `on_superseded` gets the boot that took over."""
+        """`client` is for the blocking read alone; `on_superseded` gets the boot that took over; `on_retire` hears that
+        an operator lets this agent go.
+        """
         self._agent_id = agent_id
         self._key = keys.inbox(agent_id)
         self._client = client
@@ -42,6 +46,7 @@ class Inbox:
         self._block_ms = max(1, round(1_000 * block_s))
         self._on_arrival = on_arrival
         self._on_superseded = on_superseded
+        self._on_retire = on_retire
         self._log = log
         self._lock = threading.Lock()
         self._boot = ""
@@ -65,13 +70,19 @@ class Inbox:
 
     def fresh(self, rows: Iterable[Row]) -> list[Lease]:
         """The leases in `rows` that are not known yet."""
-        leases = (self._read(entry, fields) for entry, fields in rows)
+        leases = (self._read(entry, fields) for entry, fields in rows if not _is_retire(fields))
         return [lease for lease in leases if lease and not self._leases.is_known(lease.nonce)]
 
     def adopt(self, boot: str, last: str) -> None:
         """Go on behind entry `last`, for this boot."""
         with self._lock:
             self._boot, self._last, self._is_confirmed = boot, last, False
+
+    def hear(self, rows: Iterable[Row]) -> None:
+        """What was said before this boot: a retirement whose deadline has not come holds for it, too."""
+        now_ms = time.time() * 1_000
+        if any(_is_retire(f) and float(f.get("deadline_ms", 0)) > now_ms for _, f in rows):
+            self._on_retire()
 
     def step(self) -> float:
         """Wait at most the block time, and take in what came."""
@@ -103,6 +114,9 @@ class Inbox:
 
     def _take(self, entry: str, fields: dict[str, str]) -> bool:
         """False when the entry shows that another process took this agent over."""
+        if _is_retire(fields):
+            self._on_retire()
+            return True
         lease = self._read(entry, fields)
         boot = fields.get("boot", self._boot)
         if boot == self._boot:
@@ -124,6 +138,10 @@ class Inbox:
         except BadEvent as error:
             say(self._log.error, "inbox_entry_rejected", entry=entry, reason=str(error)[:200])
             return None
+
+
+def _is_retire(fields: dict[str, str]) -> bool:
+    return fields.get("kind") == "retire"
 
 
 def _order(entry: str) -> tuple[int, int]:

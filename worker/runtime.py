@@ -74,6 +74,7 @@ class Runtime:
             block_s=block_s,
             on_arrival=self._on_arrival,
             on_superseded=lambda boot: self._end(Superseded(f"boot {boot} has taken over")),
+            on_retire=self._retire,
             log=log,
         )
         self._heart = Heart(
@@ -96,6 +97,7 @@ class Runtime:
         self._ended = threading.Event()
         self._stop_lock = threading.Lock()
         self._is_clean: bool | None = None
+        self._is_retiring = False
         self.error: AgentEnded | None = None
         self.on_end: Callable[[], None] = lambda: None
 
@@ -172,6 +174,21 @@ class Runtime:
         say(self._log.critical, event, reason=str(error), given_up=len(given_up))
         self._ended.set()
         self.on_end()
+
+    def _retire(self) -> None:
+        """An operator lets this agent go: stop as after SIGTERM. From a thread of its own: the loops that say so end
+        meanwhile.
+        """
+        if self._is_retiring:
+            return
+        self._is_retiring = True
+        say(self._log.info, "agent_retired")
+
+        def stop() -> None:
+            self.stop(None)
+            self.on_end()
+
+        threading.Thread(target=stop, name="retire", daemon=True).start()
 
     def _on_change(self) -> None:
         """Something ran, ended, or ran out: there may be completions to send and deadlines to keep."""

@@ -1,4 +1,4 @@
-"""`balancer agent`: list and show agents."""
+"""`balancer agent`: list and show agents, pause and resume them, let them go."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from balancer.core.model import Agent
     from balancer.ledger.pool import Pool
 
-app = options.group("agent", "List and show agents.")
+app = options.group("agent", "List and show agents, pause and resume them, let them go.")
+
+AgentId = Annotated[str, typer.Argument(metavar="ID", help="The agent.", show_default=False)]
 
 COLUMNS = ("id", "role", "state", "doing", "used", "of", "health", "heartbeat", "specializations")
 
@@ -50,7 +52,7 @@ def ls(
 
 @options.verb(app, "show")
 def show(
-    agent_id: Annotated[str, typer.Argument(metavar="ID", help="The agent.", show_default=False)],
+    agent_id: AgentId,
     limit: options.Limit = options.LIMIT,
     redis_url: options.RedisUrl = options.DEFAULT_URL,
     pool: options.PoolName = options.DEFAULT_POOL,
@@ -75,7 +77,7 @@ def show(
             ("role", agent.role),
             ("type", agent.type),
             ("specializations", ", ".join(agent.specializations)),
-            ("state", f"{agent.state.value}, {agent.activity} (says: {agent.mode})"),
+            ("state", f"{_state(agent)}, {agent.activity} (says: {agent.mode})"),
             (
                 "capacity",
                 f"{agent.used} of {agent.max_concurrent} units used, {agent.remaining} free",
@@ -90,6 +92,74 @@ def show(
         output.note(f"the first {limit} of {len(tasks)} tasks; --limit shows more")
 
 
+@options.verb(app, "pause")
+def pause(
+    agent_id: AgentId,
+    redis_url: options.RedisUrl = options.DEFAULT_URL,
+    pool: options.PoolName = options.DEFAULT_POOL,
+    as_json: options.Json = False,
+) -> None:
+    """Give an agent nothing new. What it holds it keeps.
+
+    Example:
+      balancer agent pause builder-1
+    """
+    with options.opened(redis_url, pool, options.WRITE_DEADLINE_S) as balancer:
+        _told(agent_id, "paused", balancer.pause_agent(agent_id), as_json)
+
+
+@options.verb(app, "resume")
+def resume(
+    agent_id: AgentId,
+    redis_url: options.RedisUrl = options.DEFAULT_URL,
+    pool: options.PoolName = options.DEFAULT_POOL,
+    as_json: options.Json = False,
+) -> None:
+    """Take back a pause or a retirement.
+
+    Example:
+      balancer agent resume builder-1
+    """
+    with options.opened(redis_url, pool, options.WRITE_DEADLINE_S) as balancer:
+        _told(agent_id, "resumed", balancer.resume_agent(agent_id), as_json)
+
+
+@options.verb(app, "retire")
+def retire(
+    agent_id: AgentId,
+    *,
+    deadline_s: Annotated[
+        float,
+        typer.Option(
+            "--deadline",
+            metavar="SECONDS",
+            help="How long it may keep what it holds; 0: not at all.",
+        ),
+    ] = 300.0,
+    redis_url: options.RedisUrl = options.DEFAULT_URL,
+    pool: options.PoolName = options.DEFAULT_POOL,
+    as_json: options.Json = False,
+) -> None:
+    """Let an agent go: it gets nothing new and is told to stop.
+
+    What it still holds at the deadline goes back into the queue, without counting as a failure or a loss. A process
+    that starts under its id later is a new agent.
+
+    Examples:
+      balancer agent retire builder-1
+      balancer agent retire builder-1 --deadline 60
+    """
+    with options.opened(redis_url, pool, options.WRITE_DEADLINE_S) as balancer:
+        _told(agent_id, "retiring", balancer.retire_agent(agent_id, deadline_s), as_json)
+
+
+def _told(agent_id: str, what: str, held: int, as_json: bool) -> None:
+    if as_json:
+        output.write_json({"agent": agent_id, "is": what, "held": held})
+    else:
+        output.note(f"{agent_id} {what}; it holds {held} task{'s' * (held != 1)}")
+
+
 def _agent(pool: Pool, agent_id: str) -> tuple[Agent | None, list[str]]:
     from balancer.core.invariants import Lease
     from balancer.ledger.read import agents_by_id
@@ -101,14 +171,22 @@ def _agent(pool: Pool, agent_id: str) -> tuple[Agent | None, list[str]]:
 
 def _json(agent: Agent) -> dict[str, Any]:
     derived = {"remaining": agent.remaining, "load": agent.load, "activity": agent.activity}
+    derived["available"] = agent.is_available
     return agent.model_dump(mode="json") | derived
+
+
+def _state(agent: Agent) -> str:
+    if agent.admin.value == "none":
+        return agent.state.value
+    left = "" if agent.retires_in_s is None else f" in {output.seconds(agent.retires_in_s)}"
+    return f"{agent.state.value}, {agent.admin.value}{left}"
 
 
 def _row(agent: Agent) -> tuple[object, ...]:
     return (
         agent.id,
         agent.role,
-        agent.state.value,
+        _state(agent),
         agent.activity,
         agent.used,
         agent.max_concurrent,

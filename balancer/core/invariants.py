@@ -144,7 +144,8 @@ def agent_violations(agent: AgentFacts) -> list[str]:
         out.append(
             f"agent {agent.id}: state {state}, listed alive={agent.is_alive} gone={agent.is_gone}"
         )
-    free = state == "live" and f["mode"] == "running" and most > used
+    accepts = state == "live" and f["mode"] == "running" and not f["admin"]
+    free = accepts and most > used
     if free != (agent.rank is not None):
         out.append(
             f"agent {agent.id}: {'free but not' if free else 'not free but'} in the free index"

@@ -143,6 +143,15 @@ class AgentState(StrEnum):
     STOPPED = "stopped"
 
 
+class Admin(StrEnum):
+    """What an operator said about an agent, beside what it says of itself."""
+
+    NONE = "none"
+    PAUSED = "paused"
+    RETIRING = "retiring"
+    RETIRED = "retired"
+
+
 class Agent(BaseModel):
     """One agent as the pool sees it now."""
 
@@ -162,6 +171,13 @@ class Agent(BaseModel):
     mode: str = Field(
         description="what it says of itself; silent while its TTL has passed unjudged"
     )
+    admin: Admin = Field(
+        default=Admin.NONE,
+        description="what an operator said: paused (keeps what it holds, gets nothing new), retiring or retired",
+    )
+    retires_in_s: float | None = Field(
+        default=None, ge=0, description="until a retiring agent has to give back what it holds"
+    )
     boot: str
     heartbeat_age_s: float = Field(ge=0)
 
@@ -169,6 +185,12 @@ class Agent(BaseModel):
     def remaining(self) -> int:
         """Units free for new work; never negative, though an agent may declare less than it holds."""
         return max(0, self.max_concurrent - self.used)
+
+    @property
+    def is_available(self) -> bool:
+        """Whether it may be given work: live, running, with units left, not paused and not retiring."""
+        running = self.state is AgentState.LIVE and self.mode == Mode.RUNNING
+        return running and self.admin is Admin.NONE and self.remaining > 0
 
     @property
     def load(self) -> float:

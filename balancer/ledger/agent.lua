@@ -2,8 +2,10 @@
 local AGENTS, AGENT_IDS, FREE = {}, {}, {}
 
 local function cap_of(a) return a.state == 'live' and a.max or 0 end
+-- Whether it may be given anything: what we know, what it says of itself, what an operator said about it.
+local function accepts(a) return a.state == 'live' and a.mode == 'running' and a.admin == '' end
 local function free_of(a)
-  if a.state ~= 'live' or a.mode ~= 'running' then return 0 end
+  if not accepts(a) then return 0 end
   return math.max(0, a.max - a.used)
 end
 
@@ -11,12 +13,12 @@ end
 local function load_agent(id)
   local a = AGENTS[id]
   if a ~= nil then return a end
-  local f = redis.call('HMGET', k_agent(id), 'used', 'n', 'freed_us', 'role', 'class', 'max', 'boot', 'mode', 'state')
+  local f = redis.call('HMGET', k_agent(id), 'used', 'n', 'freed_us', 'role', 'class', 'max', 'boot', 'mode', 'state', 'admin')
   a = false
   if f[4] then
     a = {
       id = id, used = tonumber(f[1]), n = tonumber(f[2]), freed_us = tonumber(f[3]), role = f[4], class = f[5], max = tonumber(f[6]),
-      boot = f[7], mode = f[8], state = f[9],
+      boot = f[7], mode = f[8], state = f[9], admin = f[10] or '',
     }
     a.old = { role = a.role, class = a.class, cap = cap_of(a), free = free_of(a), used = a.used, n = a.n, live = a.state == 'live' and 1 or 0, freed_us = a.freed_us }
     AGENT_IDS[#AGENT_IDS + 1] = id
@@ -27,6 +29,19 @@ end
 
 -- A lease record is "task cost attempt entry" and flags. Orphaned: its agent has restarted and does not go on with it.
 local function is_orphaned(record) return string.find(record, ' orphaned', 1, true) ~= nil end
+
+-- What an operator said stands in `admin`: '', paused, or retiring|deadline_ms|inbox entry, and retired|... after it.
+local function retires_ms(a) return tonumber(string.match(a.admin, '^retiring|(%d+)')) end
+-- Whether it has to give back all that it holds: its deadline has come, or it stopped before that.
+local function must_retire(a)
+  local at_ms = retires_ms(a)
+  return at_ms ~= nil and (a.state == 'stopped' or at_ms <= now_ms)
+end
+-- Takes what the agent was told about its retirement out of its inbox.
+local function untell(a)
+  local entry = string.match(a.admin, '^%a+|%d+|(.+)$')
+  if entry then redis.call('XDEL', k_inbox(a.id), entry) end
+end
 
 -- One lease less. Only called where HDEL of its nonce answered 1, so a repeat changes nothing.
 local function give_back(a, cost)

@@ -3,7 +3,7 @@
 -- ARGV 1-3 genesis, schema, now_us | 4 caught_up (0, 1) | 5 max_losses | per heartbeat: kind (beat, bad), entry, agent, boot, seq, start (0, 1),
 --      role, d (packed declaration), specializations, class, class definition, max, mode, held, nonces... | bad: reason as agent, raw as boot
 -- Returns per heartbeat: outcome
--- Outcomes joined, ok, changed, new_boot, stale, other_boot, too_many_agents, too_many_roles, bad
+-- Outcomes joined, ok, changed, new_boot, stale, other_boot, too_many_agents, too_many_roles, retired, bad
 -- Keeps   a heartbeat never changes used or n; older entries, seqs and boots change nothing
 -- Uses    agent, waiting, task, boots
 local max_losses, at, beats = int(ARGV[5], 1, 100, 'max_losses'), 5, {}
@@ -34,7 +34,7 @@ local function new_agent(b)
   end
   if not enter_role(b.role) then return nil, 'too_many_roles' end
   fresh = fresh + 1
-  local a = { id = b.agent, role = b.role, class = b.class, max = 0, used = 0, n = 0, boot = '', mode = b.mode, state = 'new', freed_us = 0 }
+  local a = { id = b.agent, role = b.role, class = b.class, max = 0, used = 0, n = 0, boot = '', mode = b.mode, state = 'new', admin = '', freed_us = 0 }
   a.old = { role = b.role, class = b.class, cap = 0, free = 0, used = 0, n = 0, live = 0, freed_us = 0 }
   AGENTS[b.agent] = a
   AGENT_IDS[#AGENT_IDS + 1] = b.agent
@@ -55,20 +55,14 @@ local function apply(b)
     if not a then return why end
   end
   local boots = known[3] or ''
-  if known[1] then
-    if not newer(b.entry, known[1]) then return 'stale' end
-    if a.boot == b.boot and b.seq <= tonumber(known[2]) then return 'stale' end
-    if a.boot ~= b.boot then
-      if string.find(boots, b.boot, 1, true) then return 'stale' end
-      if not b.start and a.state == 'live' then return 'other_boot' end
-    end
-    if a.role ~= b.role and not enter_role(b.role) then return 'too_many_roles' end
-  end
+  why = known[1] and refusal(b, a, known[1], tonumber(known[2]), boots)
+  if why then return why end
   local outcome, was_live = 'ok', a.state == 'live'
   local declared = a.class ~= b.class or a.mode ~= b.mode or known[4] ~= b.d
   local due = is_due(a)
   if a.boot ~= b.boot then
     outcome = known[1] and 'new_boot' or 'joined'
+    if is_retired(a) then unretire(a) end
     if a.n > 0 then
       rebind(b, a, max_losses)
       due = true
@@ -96,11 +90,11 @@ local function apply(b)
   else
     -- In the order in which they are looked for most.
     redis.call('HSET', k_agent(a.id), 'used', a.used, 'n', a.n, 'freed_us', str(a.freed_us), 'role', a.role, 'class', a.class, 'max', a.max, 'boot', a.boot,
-      'mode', a.mode, 'state', a.state, 'beat_ms', str(a.beat_ms), 'd', b.d, 'entry', b.entry, 'seq', str(b.seq), 'boots', boots, 'specs', b.specs)
+      'mode', a.mode, 'state', a.state, 'admin', a.admin, 'beat_ms', str(a.beat_ms), 'd', b.d, 'entry', b.entry, 'seq', str(b.seq), 'boots', boots, 'specs', b.specs)
     event('agent_' .. outcome, '-', a.id, a.mode)
   end
   if is_live then
-    alive[a.id], timers[a.id] = a.beat_ms, due and now_ms or a.beat_ms + b.ttl_ms
+    alive[a.id], timers[a.id] = a.beat_ms, due and now_ms or math.min(a.beat_ms + b.ttl_ms, retires_ms(a) or math.huge)
     if not was_live then redis.call('ZREM', K.gone, a.id) end
   else
     alive[a.id], timers[a.id] = nil, now_ms

@@ -29,6 +29,7 @@ class Outcome(StrEnum):
     OTHER_BOOT = "other_boot"
     TOO_MANY_AGENTS = "too_many_agents"
     TOO_MANY_ROLES = "too_many_roles"
+    RETIRED = "retired"
     BAD = "bad"
 
 

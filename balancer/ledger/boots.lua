@@ -6,6 +6,31 @@ local function newer(entry, than)
   return ms > ms2 or (ms == ms2 and seq > seq2)
 end
 
+local function enter_role(role)
+  if redis.call('SADD', K.roles, role) == 0 or redis.call('SCARD', K.roles) <= 256 then return true end
+  redis.call('SREM', K.roles, role)
+  return false
+end
+
+local function is_retired(a) return string.find(a.admin, '^retired') ~= nil end
+
+-- Whoever was retired comes back as somebody new.
+local function unretire(a)
+  untell(a)
+  a.admin = ''
+end
+
+-- Why a heartbeat of a known agent changes nothing; nil where it counts.
+local function refusal(b, a, entry, seq, boots)
+  if not newer(b.entry, entry) then return 'stale' end
+  if a.boot == b.boot and b.seq <= seq then return 'stale' end
+  if a.boot ~= b.boot and string.find(boots, b.boot, 1, true) then return 'stale' end
+  if a.boot ~= b.boot and not b.start and a.state == 'live' then return 'other_boot' end
+  if a.boot == b.boot and is_retired(a) then return 'retired' end
+  if a.role ~= b.role and not enter_role(b.role) then return 'too_many_roles' end
+  return nil
+end
+
 -- The TTL of a packed declaration "ttl_ms|interval_ms|type", once its numbers are checked.
 local function ttl_of(d)
   local ttl_ms, interval_ms = string.match(d, '^([^|]*)|([^|]*)|')
@@ -27,10 +52,4 @@ local function rebind(b, a, max_losses)
       redis.call('HSET', k_held(a.id), nonce, record .. ' orphaned')
     end
   end
-end
-
-local function enter_role(role)
-  if redis.call('SADD', K.roles, role) == 0 or redis.call('SCARD', K.roles) <= 256 then return true end
-  redis.call('SREM', K.roles, role)
-  return false
 end

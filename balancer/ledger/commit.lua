@@ -15,7 +15,7 @@ local function judge(t, agent_id, nonce)
   if t.state ~= 'pending' or t.granted then return 'not_pending' end
   local a = load_agent(agent_id)
   if not a then return 'no_agent' end
-  if a.state ~= 'live' or a.mode ~= 'running' then return 'not_accepting' end
+  if not accepts(a) then return 'not_accepting' end
   if a.used + t.cost > a.max or a.n >= 1000 then return 'full' end
   return 'assigned'
 end

@@ -13,6 +13,7 @@ from balancer.core.invariants import waiting
 from balancer.core.model import Agent, Assignment, LoadMetrics, TaskState
 from balancer.core.options import TaskOptions
 from balancer.core.strategies import reason
+from balancer.ledger.agent_set import Said
 from balancer.ledger.beat import Declared
 from balancer.ledger.commit import Grant, read_scores
 from balancer.ledger.exchange import Command, Exchange, exchange
@@ -193,6 +194,7 @@ def _agent(agent_id: str, fields: dict[str, str], now_ms: float) -> Agent | None
         return None
     age_ms = max(0.0, now_ms - int(fields["beat_ms"]))
     live, declared = fields["state"] == "live", Declared.read(fields["d"])
+    said = Said.read(fields["admin"])
     return Agent.model_validate(
         {
             "id": agent_id,
@@ -205,6 +207,10 @@ def _agent(agent_id: str, fields: dict[str, str], now_ms: float) -> Agent | None
             "health": health(age_ms, declared.interval_ms, declared.ttl_ms) if live else 0.2,
             "state": fields["state"],
             "mode": fields["mode"],
+            "admin": said.word,
+            "retires_in_s": None
+            if said.retires_ms is None
+            else max(0.0, said.retires_ms - now_ms) / 1000,
             "boot": fields["boot"],
             "heartbeat_age_s": age_ms / 1000,
         }

@@ -2,11 +2,12 @@
 -- KEYS 1 meta
 -- ARGV 1-3 genesis, schema, now_us | 4 agent | 5 max_losses
 -- Returns {verdict, requeued, dead, more (0, 1)}
--- Outcomes lost, gone, rebooted, alive, in_grace, unknown
+-- Outcomes lost, gone, rebooted, alive, in_grace, must_retire, unknown
 -- Keeps   silence is judged only against heartbeats that were applied; reclaimed work keeps its place
 -- Uses    agent, waiting, task
 local id, max_losses = ARGV[4], int(ARGV[5], 1, 100, 'max_losses')
 local a = load_agent(id)
+if a and must_retire(a) then return { 'must_retire', 0, 0, 0 } end
 -- A removal goes first: after it the rest runs even when Redis is out of memory.
 redis.call('ZREM', K.agent_timers, id)
 if not a then return { 'unknown', 0, 0, 0 } end
@@ -63,7 +64,7 @@ if verdict == 'rebooted' and requeued + dead == 0 then verdict = grace_until_ms 
 if left == 1 then
   look_again(now_ms)
 elseif a.state == 'live' then
-  look_again(grace_until_ms or math.max(beat_ms + ttl_ms, now_ms) + 1)
+  look_again(math.min(grace_until_ms or math.max(beat_ms + ttl_ms, now_ms) + 1, retires_ms(a) or math.huge))
 end
 save_tasks()
 save_agents()

@@ -19,6 +19,7 @@ class Outcome(StrEnum):
     REBOOTED = "rebooted"
     ALIVE = "alive"
     IN_GRACE = "in_grace"
+    MUST_RETIRE = "must_retire"
     UNKNOWN = "unknown"
 
 
@@ -37,7 +38,8 @@ def reclaim(pool: Pool, agent_id: str) -> Reclaimed:
     """Take back what an agent can no longer answer for: all when it is lost or stopped, an earlier
     boot's leases otherwise.
 
-    Safe to call at any time: the script judges for itself. At most 150 leases a call.
+    Safe to call at any time: the script judges for itself. At most 150 leases a call. An agent that
+    must retire is left to `retire`, which counts nothing against its tasks.
     """
     outcome, requeued, dead, more = pool.run(SCRIPT, [agent_id, pool.settings.max_losses])
     return Reclaimed(Outcome(outcome), int(requeued), int(dead), bool(more))

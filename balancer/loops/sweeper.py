@@ -16,8 +16,9 @@ from balancer.ledger import recount as recounting
 from balancer.ledger.due import due
 from balancer.ledger.expire import expire
 from balancer.ledger.pool import Pool
-from balancer.ledger.reclaim import reclaim
+from balancer.ledger.reclaim import Outcome, reclaim
 from balancer.ledger.release import release
+from balancer.ledger.retire import retire
 from balancer.ledger.tick import read_memory, tick
 from balancer.ledger.timeout import timeout
 from balancer.loops.loop import Loop
@@ -116,10 +117,20 @@ class Sweeper(Loop):
             more = True
             while more:
                 verdict = reclaim(self._pool, agent_id)
-                lost += verdict.outcome.value == "lost"
+                if verdict.outcome is Outcome.MUST_RETIRE:
+                    taken += self._retire(agent_id)
+                    break
+                lost += verdict.outcome is Outcome.LOST
                 taken += verdict.requeued + verdict.dead
                 more = verdict.more
         return lost, taken
+
+    def _retire(self, agent_id: str) -> int:
+        taken, more = 0, True
+        while more:
+            _, requeued, more = retire(self._pool, agent_id)
+            taken += requeued
+        return taken
 
     def _recount(self) -> int:
         """A few agents a sweep, round and round. A difference is a bug somewhere: it is mended and

@@ -524,10 +524,39 @@ def test_without_redis_server_dev_says_loudly_what_stands_in(
     assert run(["dev", "--port", "7000"]) == 2
 
 
+def test_agent_pause_resume_retire(balancer: Command, pool: Pool) -> None:
+    beat(pool, "a1", max_concurrent=2)
+    assert "a1 paused; it holds 0 tasks" in balancer("agent", "pause", "a1").err
+    assert "live, paused" in balancer("agent", "ls").out
+    assert balancer("agent", "resume", "a1", "--json").data == {
+        "agent": "a1", "is": "resumed", "held": 0,
+    }  # fmt: skip
+    assert balancer("agent", "retire", "a1", "--deadline", "60").code == 0
+    assert "live, retiring in" in balancer("agent", "show", "a1").out
+    shown = balancer("agent", "show", "a1", "--json").data
+    assert (shown["admin"], shown["available"]) == ("retiring", False)
+    refused = balancer("agent", "pause", "a1", "--json")
+    assert refused.error["code"] == "conflict"
+    missing = balancer("agent", "retire", "ghost")
+    assert missing.code != 0
+    assert "there is no such agent" in missing.err
+    assert "deadline_s" in balancer("agent", "retire", "a1", "--deadline", "-1").err
+
+
 COMMANDS = [
     *("config show", "config check", "config init", "health"),
     *("dev", "serve", "demo", "submit", "status", "audit", "version"),
-    *("task ls", "task show", "task cancel", "agent ls", "agent show", "queue ls"),
+    *(
+        "task ls",
+        "task show",
+        "task cancel",
+        "agent ls",
+        "agent show",
+        "agent pause",
+        "agent resume",
+        "agent retire",
+        "queue ls",
+    ),
 ]
 
 

@@ -120,7 +120,7 @@ def test_no_heartbeat_hides_from_an_agent_that_it_slept_past_its_ttl(rig: Rig) -
     declaration = Heartbeat(agent=AGENT, boot=new_nonce(), seq=1, role="developer")
     inbox = Inbox(
         AGENT, rig.keys, rig.client, leases,
-        block_s=0.1, on_arrival=lambda: None, on_superseded=print, log=log,
+        block_s=0.1, on_arrival=lambda: None, on_superseded=print, on_retire=lambda: None, log=log,
     )  # fmt: skip
     heart = Heart(
         declaration, rig.keys, rig.client, leases, inbox,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,6 +15,7 @@ from structlog.testing import capture_logs
 from balancer.embedded import EmbeddedRedis
 from balancer.protocol import Mode, Status, TextRedis
 from tests.flow.agent_rig import AGENT, Gate, Rig, until_threads_ended
+from tests.support.wait import wait_until
 from worker import TaskContext
 
 
@@ -176,3 +178,46 @@ def test_unreadable_entries_fail_or_are_set_aside_and_stop_nothing(rig: Rig) -> 
         done = {one.task: one for one in rig.until_completed(2)}
     assert done["good"].status is Status.COMPLETED
     assert done["bad"].error.startswith("the inbox entry cannot be read: cost")
+
+
+def retire(rig: Rig, in_ms: int) -> None:
+    """What an operator says, as it stands in the inbox."""
+    deadline_ms = int(time.time() * 1_000) + in_ms
+    rig.client.xadd(rig.inbox, {"v": "1", "kind": "retire", "deadline_ms": str(deadline_ms)})
+
+
+def test_an_agent_that_is_retired_finishes_what_it_holds_and_ends(rig: Rig) -> None:
+    gate = Gate()
+    agent = rig.agent()
+    agent.task()(gate)
+    agent.start()
+    rig.until_started()
+    rig.grant(agent.boot)
+    gate.until_began()
+    retire(rig, 60_000)
+    wait_until(lambda: rig.beats()[-1].mode is Mode.STOPPING, "the agent says that it stops")
+    assert not agent.wait(0)
+    gate.opened.set()
+    assert agent.wait(10)
+    assert [done.status for done in rig.completions()] == [Status.COMPLETED]
+    assert rig.beats()[-1].mode is Mode.STOPPED
+
+
+def test_a_retirement_holds_for_the_next_boot_until_its_deadline(rig: Rig) -> None:
+    retire(rig, 60_000)
+    agent = rig.agent()
+    agent.task()(lambda task: None)
+    agent.start()
+    assert agent.wait(10)
+    assert rig.beats()[-1].mode is Mode.STOPPED
+
+
+def test_a_retirement_of_the_past_means_nothing(rig: Rig) -> None:
+    retire(rig, -1_000)
+    agent = rig.agent()
+    agent.task()(lambda task: None)
+    with capture_logs() as logs, agent:
+        rig.until_started()
+        rig.grant(agent.boot)
+        wait_until(lambda: len(rig.completions()) == 1, "it works")
+    assert "inbox_entry_rejected" not in {line["event"] for line in logs}

@@ -77,7 +77,13 @@ def test_first_heartbeat_joins_the_agent(virtual_pool: Pool) -> None:
             n="0",
         ),
         **fields(
-            "agent:a1", boot=boot_of("a1"), boots=" ", seq="7", entry=entry.entry, mode="running"
+            "agent:a1",
+            boot=boot_of("a1"),
+            boots=" ",
+            seq="7",
+            entry=entry.entry,
+            mode="running",
+            admin="",
         ),
         **fields("agent:a1", beat_ms=str(NOW_MS), state="live"),
         **{"agent:a1 class": cid, "agent:a1 freed_us": str(NOW_US)},

@@ -346,7 +346,7 @@ def structure_violations(state: State, prefix: str) -> list[str]:
         left = int(agent["max"]) - int(agent["used"])
         if agent["state"] == "live":
             zadd("alive", id_, int(agent["beat_ms"]))
-            if agent["mode"] == "running" and left > 0:
+            if agent["mode"] == "running" and not agent["admin"] and left > 0:
                 rank = 1000 * int(agent["used"]) // int(agent["max"]) * 2**42
                 zadd(f"free:{agent['class']}", id_, rank + int(agent["freed_us"]) // 1000)
                 units = expected.setdefault(f"fc:{agent['role']}", {})
@@ -400,6 +400,9 @@ def _inbox_violations(
     out = []
     for id_ in agents:
         inbox = {e: f for e, f in own.get(f"inbox:{id_}", {}).items() if e != "groups"}
+        told = {e for e, f in inbox.items() if f.get("kind") == "retire"}
+        if told != set(agents[id_]["admin"].split("|")[2:]):
+            out.append(f"inbox:{id_} says {told} of its retirement, not {agents[id_]['admin']}")
         pointed = set()
         for key, record in own.get(f"held:{id_}", {}).items():
             task_id, cost, attempt, entry, *_ = record.split(" ")
@@ -411,6 +414,6 @@ def _inbox_violations(
             facts = [task.get(name) for name in ("agent", "nonce", "attempt", "cost")]
             if facts != [id_, key, attempt, cost]:
                 out.append(f"held:{id_} {key}: its task says {facts}")
-        if pointed != inbox.keys():
+        if pointed != inbox.keys() - told:
             out.append(f"inbox:{id_} holds other entries than the open leases")
     return out

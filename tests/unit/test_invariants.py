@@ -51,6 +51,7 @@ def agent(id_: str = "a1", **changes: Any) -> AgentFacts:
         "max": "4",
         "state": "live",
         "mode": "running",
+        "admin": "",
         "freed_us": "9000",
     }
     sound = AgentFacts(id_, fields, {"n1": LEASE}, ["n1"], RANK, True, False)
