@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
-from redis.exceptions import RedisError
-
 from balancer.core.model import Agent, LoadMetrics, Task
-from balancer.exchanges import agents, queues, submitting, tasks
-from balancer.exchanges.opening import DEADLINE_S, address, opened, patient
+from balancer.exchanges import agents, queues, submitting, tasks, waiting
+from balancer.exchanges.awaiting import AsyncDriver
+from balancer.exchanges.opening import DEADLINE_S, address, opened
+from balancer.exchanges.watching import Callback
 from balancer.ledger import read
-from balancer.ledger.exchange import Command, Exchange, Pause, T, Wire
 from balancer.ledger.pool import PoolRef
 from balancer.ledger.read import RoleQueue, TaskStatus
 from balancer.ledger.submit import Submitted
-from balancer.protocol.connect import TextRedis, connect_async, is_cluster
+from balancer.protocol.connect import is_cluster
 
 
 class AsyncBalancer:
@@ -46,9 +44,9 @@ class AsyncBalancer:
         *,
         deadline_s: float = DEADLINE_S,
     ) -> None:
-        self._deadline_s = deadline_s
         url, self._name = address(redis_url, pool)
-        self._client = connect_async(url, pool=self._name)
+        self._driver = AsyncDriver(url, self._name, deadline_s)
+        self._ask = self._driver.run
         self._pool: PoolRef | None = None
         self._opening = asyncio.Lock()
 
@@ -58,14 +56,26 @@ class AsyncBalancer:
         /,
         *,
         block_s: float | None = None,
+        on_completion: Callback | None = None,
         **fields: Any,
     ) -> str:
         """Submit one task and return its id. See Balancer.submit."""
-        return await self._ask(submitting.submit(await self.pool(), task, fields, block_s))
+        pool = await self.pool()
+        return await self._ask(
+            submitting.submit(
+                pool, self._driver, task, fields, block_s=block_s, on_completion=on_completion
+            )
+        )
 
-    async def submit_many(self, tasks: Iterable[Task | Mapping[str, Any]]) -> list[Submitted]:
+    async def submit_many(
+        self,
+        tasks: Iterable[Task | Mapping[str, Any]],
+        *,
+        on_completion: Callback | None = None,
+    ) -> list[Submitted]:
         """Submit tasks in this order, in one round trip. See Balancer.submit_many."""
-        return await self._ask(submitting.submit_many(await self.pool(), tasks))
+        pool = await self.pool()
+        return await self._ask(submitting.submit_many(pool, self._driver, tasks, on_completion))
 
     async def status(self, task_id: str) -> TaskStatus:
         """What the pool knows of a task. See Balancer.status."""
@@ -81,7 +91,20 @@ class AsyncBalancer:
 
     async def wait(self, task_id: str, timeout_s: float) -> TaskStatus:
         """Wait until a task has ended. See Balancer.wait."""
-        return await self._ask(tasks.wait(await self.pool(), task_id, timeout_s))
+        return await self._ask(waiting.wait(await self.pool(), self._driver, task_id, timeout_s))
+
+    async def wait_many(self, task_ids: Sequence[str], timeout_s: float) -> list[TaskStatus]:
+        """Wait until all of these have ended. See Balancer.wait_many."""
+        pool = await self.pool()
+        return await self._ask(waiting.wait_many(pool, self._driver, task_ids, timeout_s))
+
+    async def on_completion(self, task_ids: str | Iterable[str], callback: Callback) -> None:
+        """Have a callback called once for each task when it has ended. See Balancer.on_completion.
+
+        It is called in this event loop, in a task of its own; what it returns is awaited if it can be.
+        """
+        pool = await self.pool()
+        await self._ask(waiting.on_completion(pool, self._driver, task_ids, callback))
 
     async def cancel(self, task_id: str, reason: str = "cancelled") -> None:
         """Cancel a task that no agent holds yet. See Balancer.cancel."""
@@ -127,12 +150,12 @@ class AsyncBalancer:
         """The opened pool; looked for once."""
         async with self._opening:
             if self._pool is None:
-                self._pool = await self._ask(opened(self._name, is_cluster(self._client)))
+                self._pool = await self._ask(opened(self._name, is_cluster(self._driver.client)))
         return self._pool
 
     async def close(self) -> None:
-        """Give the connections back."""
-        await self._client.aclose()
+        """Give the connections back. See Balancer.close."""
+        await self._driver.close()
 
     async def __aenter__(self) -> Self:
         try:
@@ -149,34 +172,3 @@ class AsyncBalancer:
         trace: TracebackType | None,
     ) -> None:
         await self.close()
-
-    async def _ask(self, exchange: Exchange[T]) -> T:
-        return await drive(self._client, patient(exchange, self._deadline_s))
-
-
-async def drive(client: TextRedis, wire: Wire[T]) -> T:
-    """Carry it over an asyncio client; the twin of `balancer.ledger.exchange.drive`."""
-    reply: Any = None
-    while True:
-        try:
-            step = wire.send(reply)
-        except StopIteration as done:
-            return done.value  # type: ignore[no-any-return]
-        if isinstance(step, Pause):
-            await asyncio.sleep(step.seconds)
-            reply = time.monotonic()
-        else:
-            reply = await _sent(client, step)
-
-
-async def _sent(client: TextRedis, commands: Sequence[Command]) -> list[Any]:
-    """One round trip; an error stands where its reply would."""
-    try:
-        if len(commands) == 1:
-            return [await client.execute_command(*commands[0])]
-        pipe = client.pipeline(transaction=False)
-        for command in commands:
-            pipe.execute_command(*command)
-        return await pipe.execute(raise_on_error=False)  # type: ignore[no-any-return]
-    except (RedisError, UnicodeError) as error:
-        return [error] * len(commands)

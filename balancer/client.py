@@ -7,14 +7,15 @@ from types import TracebackType
 from typing import Any, Self
 
 from balancer.core.model import Agent, LoadMetrics, Task
-from balancer.exchanges import agents, queues, submitting, tasks
-from balancer.exchanges.opening import DEADLINE_S, address, opened, patient
+from balancer.exchanges import agents, queues, submitting, tasks, waiting
+from balancer.exchanges.blocking import BlockingDriver
+from balancer.exchanges.opening import DEADLINE_S, address, opened
+from balancer.exchanges.watching import Callback
 from balancer.ledger import read
-from balancer.ledger.exchange import Exchange, T, drive
 from balancer.ledger.pool import Pool
 from balancer.ledger.read import RoleQueue, TaskStatus
 from balancer.ledger.submit import Submitted
-from balancer.protocol.connect import connect, is_cluster
+from balancer.protocol.connect import is_cluster
 
 
 class Balancer:
@@ -39,11 +40,16 @@ class Balancer:
         *,
         deadline_s: float = DEADLINE_S,
     ) -> None:
-        self._deadline_s = deadline_s
         url, name = address(redis_url, pool)
-        self._client = connect(url, pool=name)
-        found = self._ask(opened(name, is_cluster(self._client)))
-        self._pool = Pool(self._client, name, found.genesis, found.settings)
+        self._driver = BlockingDriver(url, name, deadline_s)
+        self._ask = self._driver.run
+        client = self._driver.client
+        try:
+            found = self._ask(opened(name, is_cluster(client)))
+        except BaseException:
+            self.close()
+            raise
+        self._pool = Pool(client, name, found.genesis, found.settings)
 
     def submit(
         self,
@@ -51,6 +57,7 @@ class Balancer:
         /,
         *,
         block_s: float | None = None,
+        on_completion: Callback | None = None,
         **fields: Any,
     ) -> str:
         """Submit one task and return its id. Submitting the same task again changes nothing.
@@ -59,7 +66,10 @@ class Balancer:
         already, the id is that of the task which was submitted under it first.
 
         Args:
+            task: a Task or a mapping.
             block_s: how long to wait for room in a full queue, seconds, 0 to 86,400; default: not.
+            on_completion: see the method of this name.
+            fields: of a Task; they go before those of the mapping.
 
         Raises:
             InvalidInput: a field breaks its rule.
@@ -68,9 +78,18 @@ class Balancer:
             Refused: an unknown parent, a cost above the role's max_cost, a bound of the pool
             reached. Unavailable: no answer; submit the same task (with the same id) again.
         """
-        return self._ask(submitting.submit(self._pool, task, fields, block_s))
+        return self._ask(
+            submitting.submit(
+                self._pool, self._driver, task, fields, block_s=block_s, on_completion=on_completion
+            )
+        )
 
-    def submit_many(self, tasks: Iterable[Task | Mapping[str, Any]]) -> list[Submitted]:
+    def submit_many(
+        self,
+        tasks: Iterable[Task | Mapping[str, Any]],
+        *,
+        on_completion: Callback | None = None,
+    ) -> list[Submitted]:
         """Submit tasks in this order, in one round trip; each is answered for itself. Parents stand
         before their children.
 
@@ -78,7 +97,7 @@ class Balancer:
             InvalidInput: a field breaks its rule, or the parents form a cycle; nothing was stored.
             Unavailable: no answer; submit the same tasks again.
         """
-        return self._ask(submitting.submit_many(self._pool, tasks))
+        return self._ask(submitting.submit_many(self._pool, self._driver, tasks, on_completion))
 
     def status(self, task_id: str) -> TaskStatus:
         """What the pool knows of a task.
@@ -102,14 +121,36 @@ class Balancer:
         return self._ask(tasks.result(self._pool, task_id))
 
     def wait(self, task_id: str, timeout_s: float) -> TaskStatus:
-        """Wait until a task has ended.
+        """Wait until a task has ended. Costs Redis nothing while nothing happens.
 
         Raises:
             InvalidInput: timeout_s is not a number.
-            NotFound: no such task.
+            NotFound: no such task, or it is not kept any more.
             WaitTimeout: it has not ended within timeout_s.
         """
-        return self._ask(tasks.wait(self._pool, task_id, timeout_s))
+        return self._ask(waiting.wait(self._pool, self._driver, task_id, timeout_s))
+
+    def wait_many(self, task_ids: Sequence[str], timeout_s: float) -> list[TaskStatus]:
+        """Wait until all of these have ended; their statuses in this order.
+
+        Raises:
+            As `wait`; the first error ends the wait for all.
+        """
+        return self._ask(waiting.wait_many(self._pool, self._driver, task_ids, timeout_s))
+
+    def on_completion(self, task_ids: str | Iterable[str], callback: Callback) -> None:
+        """Have `callback(status)` called once for each task when it has ended: completed, dead or
+        cancelled. At once for those that have ended already.
+
+        It is called in a thread of this client, one call after the other; what it raises is logged.
+        It lives as long as this client: what must happen even if this process dies is a task that
+        depends on this one.
+
+        Raises:
+            InvalidInput: the callback cannot be called.
+            NotFound: there is no such task; no callback was taken.
+        """
+        self._ask(waiting.on_completion(self._pool, self._driver, task_ids, callback))
 
     def cancel(self, task_id: str, reason: str = "cancelled") -> None:
         """Cancel a task that no agent holds yet. Cancelling it again changes nothing.
@@ -197,8 +238,10 @@ class Balancer:
         return self._pool
 
     def close(self) -> None:
-        """Give the connections back."""
-        self._client.close()
+        """Give the connections back. Who still waits gets an error; callbacks that are due are called,
+        those of tasks that have not ended never are.
+        """
+        self._driver.close()
 
     def __enter__(self) -> Self:
         return self
@@ -210,6 +253,3 @@ class Balancer:
         trace: TracebackType | None,
     ) -> None:
         self.close()
-
-    def _ask(self, exchange: Exchange[T]) -> T:
-        return drive(self._client, patient(exchange, self._deadline_s))

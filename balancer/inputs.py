@@ -89,6 +89,12 @@ def check_block(value: object) -> None:
         raise InvalidInput(f"block_s: {value!r:.80} is not from 0 to {MAX_BLOCK_S} seconds")
 
 
+def check_callback(value: object) -> None:
+    """Raises InvalidInput where it cannot be called."""
+    if not callable(value):
+        raise InvalidInput(f"on_completion: {value!r:.80} cannot be called")
+
+
 def stored(answer: Submitted) -> Submitted:
     """The answer, when the pool has the task now.
 

@@ -8,7 +8,9 @@ from typing import Any
 
 from balancer.core.errors import InvalidInput
 from balancer.core.model import Task
-from balancer.inputs import check_block, check_cycles, made_task, stored
+from balancer.exchanges import waiting
+from balancer.exchanges.watching import Callback, Driver
+from balancer.inputs import check_block, check_callback, check_cycles, made_task, stored
 from balancer.ledger import submit as submitting
 from balancer.ledger.exchange import Exchange, Pause
 from balancer.ledger.pool import PoolRef
@@ -20,19 +22,22 @@ MEMORY_RETRY_S = 0.5
 
 def submit(
     pool: PoolRef,
+    driver: Driver,
     task: Task | Mapping[str, Any] | None,
     fields: Mapping[str, Any],
-    block_s: float | None = None,
+    *,
+    block_s: float | None,
+    on_completion: Callback | None,
 ) -> Exchange[str]:
     """One task; its id. A full queue is asked again for block_s, at times that it names itself."""
     made = made_task(task, fields)
     if block_s is None:
-        (answer,) = yield from submit_many(pool, [made])
+        (answer,) = yield from submit_many(pool, driver, [made], on_completion)
         return stored(answer).task_id
     check_block(block_s)
     until = (yield Pause()) + block_s
     while True:
-        (answer,) = yield from submit_many(pool, [made])
+        (answer,) = yield from submit_many(pool, driver, [made], on_completion)
         left_s = until - (yield Pause())
         if left_s <= 0 or (delay_s := _retry_after_s(answer)) is None:
             return stored(answer).task_id
@@ -48,9 +53,14 @@ def _retry_after_s(answer: Submitted) -> float | None:
 
 
 def submit_many(
-    pool: PoolRef, tasks: Iterable[Task | Mapping[str, Any]]
+    pool: PoolRef,
+    driver: Driver,
+    tasks: Iterable[Task | Mapping[str, Any]],
+    on_completion: Callback | None,
 ) -> Exchange[list[Submitted]]:
     """Tasks in this order, in one round trip; an answer for each."""
+    if on_completion is not None:
+        check_callback(on_completion)
     made = []
     for at, task in enumerate(tasks):
         try:
@@ -59,6 +69,10 @@ def submit_many(
             raise InvalidInput(f"task {at}: {error}") from None
     check_cycles(made)
     try:
-        return (yield from submitting.submit.steps(pool, made))
+        answers = yield from submitting.submit.steps(pool, made)
     except ValueError as error:
         raise InvalidInput(str(error)) from None
+    if on_completion is not None:
+        known = [answer.task_id for answer in answers if answer.outcome.is_stored]
+        yield from waiting.on_completion(pool, driver, known, on_completion)
+    return answers

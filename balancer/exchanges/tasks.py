@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 from typing import Any
 
-from balancer.core.errors import Conflict, NotFound, WaitTimeout
+from balancer.core.errors import Conflict
 from balancer.core.model import TaskState
-from balancer.inputs import check_ids, check_seconds, check_text
+from balancer.exchanges.watching import missing
+from balancer.inputs import check_ids, check_text
 from balancer.ledger import cancel as cancelling
 from balancer.ledger import read
-from balancer.ledger.exchange import Exchange, Pause
+from balancer.ledger.exchange import Exchange
 from balancer.ledger.pool import PoolRef
 from balancer.ledger.read import TaskStatus
 
@@ -20,7 +20,7 @@ def status(pool: PoolRef, task_id: str) -> Exchange[TaskStatus]:
     """What the pool knows of a task, or NotFound."""
     (found,) = yield from statuses(pool, [task_id])
     if found is None:
-        raise _missing(pool, task_id)
+        raise missing(pool, task_id)
     return found
 
 
@@ -41,30 +41,12 @@ def result(pool: PoolRef, task_id: str) -> Exchange[Any]:
     return found.result.get("result")
 
 
-def wait(pool: PoolRef, task_id: str, timeout_s: float) -> Exchange[TaskStatus]:
-    """The status of a task once it has ended, or WaitTimeout."""
-    check_seconds("timeout_s", timeout_s)
-    until, delay_s = (yield Pause()) + timeout_s, 0.01
-    while not (found := (yield from status(pool, task_id))).state.is_final:
-        if (yield Pause()) + delay_s > until:
-            raise WaitTimeout(
-                f"task {task_id!r} is still {found.state.value} after {timeout_s:g} s"
-            )
-        yield Pause(delay_s * random.uniform(0.8, 1.2))
-        delay_s = min(0.25, delay_s * 1.5)
-    return found
-
-
 def cancel(pool: PoolRef, task_id: str, reason: str) -> Exchange[None]:
     """Cancel a waiting task, or Conflict where it is past that."""
     check_ids([task_id])
     check_text("reason", reason)
     ((outcome, state),) = yield from cancelling.cancel.steps(pool, [task_id], reason)
     if outcome is cancelling.Outcome.UNKNOWN:
-        raise _missing(pool, task_id)
+        raise missing(pool, task_id)
     if outcome not in (cancelling.Outcome.CANCELLED, cancelling.Outcome.ALREADY):
         raise Conflict(f"task {task_id!r} is {state}; only a waiting task can be cancelled")
-
-
-def _missing(pool: PoolRef, task_id: str) -> NotFound:
-    return NotFound(f"task {task_id!r}: there is no such task in pool {pool.name!r}")

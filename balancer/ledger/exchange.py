@@ -7,10 +7,11 @@ neither sockets nor clocks nor event loops, so a blocking and an asyncio client 
 from __future__ import annotations
 
 import functools
+import threading
 import time
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol, TypeAlias, TypeVar
 
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
@@ -38,11 +39,26 @@ class Call:
     args: Sequence[Arg]
 
 
+class Signal(Protocol):
+    """What somebody else sets: a threading.Event or an asyncio.Event, as the driver needs it."""
+
+    def set(self) -> None:
+        """It happened."""
+        ...
+
+    def is_set(self) -> bool:
+        """Whether it happened."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """Nothing is said for so long. The reply is the time then, in seconds of a monotonic clock."""
+    """Nothing is said for so long, or until the signal is set. The reply is the time then, in seconds
+    of a monotonic clock.
+    """
 
     seconds: float = 0.0
+    until: Signal | None = None
 
 
 #: What goes out in one round trip, in this order. The reply is a list with one answer each.
@@ -91,31 +107,42 @@ def wired(exchange: Exchange[T], answer: Callable[[Asks], Wire[list[Any]]] = spo
     """
     reply: Any = None
     error: Exception | None = None
-    while True:
-        try:
+    try:
+        while True:
             ask = exchange.throw(error) if error else exchange.send(reply)
-        except StopIteration as done:
-            return done.value  # type: ignore[no-any-return]
-        error = None
-        try:
-            reply = (yield ask) if isinstance(ask, Pause) else (yield from answer(ask))
-        except Exception as caught:
-            error = caught
+            error = None
+            try:
+                reply = (yield ask) if isinstance(ask, Pause) else (yield from answer(ask))
+            except Exception as caught:
+                error = caught
+    except StopIteration as done:
+        return done.value  # type: ignore[no-any-return]
+    finally:
+        exchange.close()  # what it holds is given back now, not when it is collected
 
 
 def drive(client: TextRedis, wire: Wire[T]) -> T:
     """Carry it over a blocking client."""
     reply: Any = None
-    while True:
-        try:
+    try:
+        while True:
             step = wire.send(reply)
-        except StopIteration as done:
-            return done.value  # type: ignore[no-any-return]
-        if isinstance(step, Pause):
-            time.sleep(step.seconds)
-            reply = time.monotonic()
-        else:
-            reply = _sent(client, step)
+            if isinstance(step, Pause):
+                _pause(step)
+                reply = time.monotonic()
+            else:
+                reply = _sent(client, step)
+    except StopIteration as done:
+        return done.value  # type: ignore[no-any-return]
+    finally:
+        wire.close()
+
+
+def _pause(step: Pause) -> None:
+    if isinstance(step.until, threading.Event):
+        step.until.wait(step.seconds)
+    elif step.seconds > 0:
+        time.sleep(step.seconds)
 
 
 def _sent(client: TextRedis, commands: Sequence[Command]) -> list[Any]:

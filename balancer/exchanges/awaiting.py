@@ -1,0 +1,134 @@
+"""Drives exchanges with asyncio: a call suspends the task that made it. One task reads for all who
+wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+import structlog
+from redis.exceptions import RedisError
+
+from balancer.exchanges.opening import patient
+from balancer.exchanges.watching import BLOCK_S, Callback, Deliver, Ended, Watch
+from balancer.ledger.exchange import Command, Exchange, Pause, T, Wire, wired
+from balancer.ledger.pool import PoolRef
+from balancer.ledger.read import TaskStatus
+from balancer.protocol.connect import TextRedis, connect_async
+
+log = structlog.get_logger("balancer")
+
+#: How long `close` waits for callbacks that are due, seconds.
+CLOSE_S = 5.0
+
+
+class AsyncDriver:
+    """Carries exchanges to one Redis, for one event loop.
+
+    Args:
+        url: where Redis is.
+        pool: name of the pool; a Cluster is asked for the node that owns it.
+        deadline_s: how long a round trip is tried while Redis cannot answer.
+
+    Raises:
+        Misconfigured: the address breaks a rule.
+    """
+
+    def __init__(self, url: str, pool: str, deadline_s: float) -> None:
+        self._url, self._name, self._deadline_s = url, pool, deadline_s
+        self.client = connect_async(url, pool=pool)
+        self.watch = Watch(self._start)
+        self._listening: asyncio.Task[None] | None = None
+        self._called: set[asyncio.Task[None]] = set()
+
+    async def run(self, exchange: Exchange[T]) -> T:
+        """The answer of an exchange."""
+        return await drive(self.client, patient(exchange, self._deadline_s))
+
+    def signal(self) -> asyncio.Event:
+        """What a call waits for."""
+        return asyncio.Event()
+
+    def deliver_to(self, callback: Callback) -> Deliver:
+        """What calls a callback with the end of a task, in a task of its own."""
+
+        def deliver(ended: Ended) -> None:
+            if not isinstance(ended, TaskStatus):
+                log.warning("callback_dropped", text=str(ended)[:200])
+                return
+            called = asyncio.create_task(_call(callback, ended))
+            self._called.add(called)  # the loop itself keeps no hold of it
+            called.add_done_callback(self._called.discard)
+
+        return deliver
+
+    async def close(self) -> None:
+        """Give the connections back. Callbacks of tasks that have ended are called first."""
+        self.watch.close()
+        if self._listening:
+            self._listening.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._listening
+        due = self._called - {asyncio.current_task()}
+        if due:
+            await asyncio.wait(due, timeout=CLOSE_S)
+        await self.client.aclose()
+
+    def _start(self, pool: PoolRef) -> None:
+        self._listening = asyncio.create_task(self._listen(pool), name="balancer-waits")
+
+    async def _listen(self, pool: PoolRef) -> None:
+        async with connect_async(self._url, pool=self._name, block_s=BLOCK_S) as reader:
+            await drive(reader, wired(self.watch.listen(pool)))
+
+
+async def _call(callback: Callback, status: TaskStatus) -> None:
+    try:
+        answer = callback(status)
+        if hasattr(answer, "__await__"):
+            await answer
+    except Exception:
+        log.exception("callback_failed", task=status.id)
+
+
+async def drive(client: TextRedis, wire: Wire[T]) -> T:
+    """Carry it over an asyncio client; the twin of `balancer.ledger.exchange.drive`."""
+    reply: Any = None
+    try:
+        while True:
+            step = wire.send(reply)
+            if isinstance(step, Pause):
+                await _pause(step)
+                reply = time.monotonic()
+            else:
+                reply = await _sent(client, step)
+    except StopIteration as done:
+        return done.value  # type: ignore[no-any-return]
+    finally:
+        wire.close()
+
+
+async def _pause(step: Pause) -> None:
+    if isinstance(step.until, asyncio.Event):
+        with suppress(TimeoutError):
+            async with asyncio.timeout(step.seconds):
+                await step.until.wait()
+    elif step.seconds > 0:
+        await asyncio.sleep(step.seconds)
+
+
+async def _sent(client: TextRedis, commands: Sequence[Command]) -> list[Any]:
+    """One round trip; an error stands where its reply would."""
+    try:
+        if len(commands) == 1:
+            return [await client.execute_command(*commands[0])]
+        pipe = client.pipeline(transaction=False)
+        for command in commands:
+            pipe.execute_command(*command)
+        return await pipe.execute(raise_on_error=False)  # type: ignore[no-any-return]
+    except (RedisError, UnicodeError) as error:
+        return [error] * len(commands)
