@@ -12,6 +12,7 @@ import typer
 from balancer.cli import agent, config, errors, options, output, pool, queue, task
 from balancer.cli.demo import demo
 from balancer.cli.dev import dev
+from balancer.cli.doctor import doctor
 from balancer.cli.health import health
 from balancer.cli.schema import schema
 from balancer.cli.serve import serve
@@ -34,7 +35,7 @@ app = options.group(
     "there, 5 conflict, 6 refused, 7 timeout, 75 full, 77 denied,\n"
     "78 configuration, 130 interrupted.",
 )
-for command in (dev, serve, demo, submit, pool.status, pool.audit, health, schema, version):
+for command in (dev, serve, demo, submit, pool.status, pool.audit, doctor, health, schema, version):
     options.verb(app, command.__name__)(command)
 for noun in (task.app, agent.app, queue.app, config.app):
     app.add_typer(noun)

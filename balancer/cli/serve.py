@@ -46,6 +46,7 @@ def serve(
     begin_to_log(config, as_json, verbose)
     with ending_at_once(), options.pointing_at(redis_url):
         _tell_if_away(redis_url, pool)
+        _refuse(config)
         from balancer.service import Service
 
         pace = config.process.serve
@@ -87,6 +88,30 @@ def stop_on_sigterm() -> None:
         raise SystemExit(0)
 
     signal.signal(signal.SIGTERM, end)
+
+
+def _refuse(config: Loaded) -> None:
+    """Serve no Redis that would lose or spoil tasks.
+
+    Raises:
+        Misconfigured, SafeStop: what is wrong with it, a line each, and what to do.
+        Unavailable: Redis did not answer within a minute.
+    """
+    from balancer.core.errors import Misconfigured, SafeStop
+    from balancer.doctor import refusals
+    from balancer.doctor.visit import Visit
+    from balancer.protocol.connect import connect
+    from balancer.retry import answered
+    from balancer.service import START_S
+
+    with connect(config.redis_url, pool=config.pool) as client:
+        wanted = config.process.pool.genesis
+        found = answered(lambda: refusals(Visit(client, config, wanted)), START_S)
+    if found:
+        text = "\n".join(f"{row.check}: {row.found}; {row.advice}" for row in found)
+        error = SafeStop(text) if found[0].code == "safe_stop" else Misconfigured(text)
+        error.hint = "`balancer doctor` looks at all of it"
+        raise error
 
 
 def _tell_if_away(redis_url: str, pool: str) -> None:

@@ -12,6 +12,7 @@ from importlib import resources
 SCHEMA = 2
 
 _USES = re.compile(r"^-- Uses +(.+)$", re.MULTILINE)
+_KEYS = re.compile(r"^-- KEYS", re.MULTILINE)
 _OUTCOMES = re.compile(r"^-- Outcomes +(.+)$", re.MULTILINE)
 
 
@@ -50,3 +51,17 @@ class Script:
         found = _OUTCOMES.search(source(self.name))
         words = found.group(1).split(",") if found else []
         return tuple(word.strip() for word in words if word.strip() != "-")
+
+
+def every_script() -> list[Script]:
+    """All scripts of this folder; parts that others use are none."""
+    names = sorted(
+        path.name.removesuffix(".lua")
+        for path in resources.files(__package__).iterdir()
+        if path.name.endswith(".lua")
+    )
+    return [
+        Script(name, alone="Stands alone" in source(name))
+        for name in names
+        if _KEYS.search(source(name))
+    ]

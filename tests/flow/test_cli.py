@@ -544,7 +544,7 @@ def test_agent_pause_resume_retire(balancer: Command, pool: Pool) -> None:
 
 
 COMMANDS = [
-    *("config show", "config check", "config init", "health"),
+    *("config show", "config check", "config init", "doctor", "health"),
     *("dev", "serve", "demo", "submit", "status", "audit", "version"),
     *(
         "task ls",
