@@ -13,7 +13,7 @@ from types import FrameType
 from typing import Self
 
 import structlog
-from redis.exceptions import RedisError
+from redis.exceptions import OutOfMemoryError, RedisError
 
 from balancer.core.errors import BalancerError
 from balancer.core.names import new_nonce
@@ -55,11 +55,15 @@ class ConsumerName(Loop):
         return f"c{self.slot}"
 
     def _take(self) -> int:
-        for slot in range(NAMES):
-            if self._pool.client.set(
-                self._pool.keys.consumer(slot), self._token, nx=True, px=NAME_MS
-            ):
-                return slot
+        try:
+            for slot in range(NAMES):
+                if self._pool.client.set(
+                    self._pool.keys.consumer(slot), self._token, nx=True, px=NAME_MS
+                ):
+                    return slot
+        except OutOfMemoryError:
+            # What frees memory is settling, and that needs a balancer. A name that is shared does no harm.
+            return 0
         raise BalancerError(
             f"all {NAMES} consumer names of pool {self._pool.name!r} are taken; wait {NAME_MS // 1000} s"
         )

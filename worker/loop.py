@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -10,10 +9,11 @@ from typing import Any
 
 import redis
 
+from balancer.protocol import backoff_s, cause
 from worker.logs import say
 
-#: Back-off after a failed step, seconds: doubles from the first to the last.
-FIRST_BACKOFF_S, LAST_BACKOFF_S = 0.1, 5.0
+#: How long to wait after a step that broke by a fault of ours, seconds.
+BROKEN_S = 5.0
 
 
 class Loop:
@@ -29,7 +29,7 @@ class Loop:
         self._log = log
         self._wake = threading.Event()
         self._stopping = threading.Event()
-        self._failures = 0
+        self._failures, self._said = 0, ""
         self._thread = threading.Thread(target=self.run, name=f"agent-{name}", daemon=True)
 
     def start(self) -> None:
@@ -69,18 +69,21 @@ class Loop:
         except Exception:
             # A bug here must not end the thread: a mute agent loses its leases and nobody reads why.
             say(self._log.exception, f"{self._name}_broke")
-            return LAST_BACKOFF_S
+            return BROKEN_S
         if self._failures:
             say(self._log.info, f"{self._name}_recovered", failures=self._failures)
-            self._failures = 0
+            self._failures, self._said = 0, ""
         return delay_s
 
     def _failed(self, error: redis.RedisError) -> float:
         if self._stopping.is_set():
             return 0.0
         self._failures += 1
-        if self._failures == 1:
+        found = cause(error)
+        # An outage goes through several kinds of errors; only what does not pass by itself is news then.
+        if self._failures == 1 or (found.is_alarm and found.code != self._said):
+            self._said = found.code
             reason = f"{type(error).__name__}: {error}"[:200]
-            say(self._log.warning, f"{self._name}_failed", reason=reason)
-        delay_s = min(LAST_BACKOFF_S, FIRST_BACKOFF_S * 2.0 ** min(self._failures - 1, 10))
-        return delay_s * random.uniform(0.5, 1.0)
+            method = self._log.critical if found.is_alarm else self._log.warning
+            say(method, f"{self._name}_failed", code=found.code, reason=reason)
+        return backoff_s(self._failures, found.reaction)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import redis
-
 from balancer.protocol import Keys, TextRedis
 from worker.leases import Leases
 
@@ -41,5 +39,5 @@ class Reporter:
             if not isinstance(answer, Exception)
         )
         if refusals:
-            raise redis.ResponseError(str(refusals[0]))
+            raise refusals[0]
         return 0.0

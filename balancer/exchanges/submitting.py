@@ -6,7 +6,7 @@ import random
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from balancer.core.errors import InvalidInput
+from balancer.core.errors import BalancerError, InvalidInput
 from balancer.core.model import Task
 from balancer.exchanges import waiting
 from balancer.exchanges.watching import Callback, Driver
@@ -70,6 +70,8 @@ def submit_many(
     check_cycles(made)
     try:
         answers = yield from submitting.submit.steps(pool, made)
+    except BalancerError:
+        raise
     except ValueError as error:
         raise InvalidInput(str(error)) from None
     if on_completion is not None:

@@ -4,7 +4,6 @@ pass succeeded.
 
 from __future__ import annotations
 
-import random
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -14,11 +13,9 @@ from redis.exceptions import RedisError
 
 from balancer.core.errors import BalancerError, SafeStop, SchemaMismatch
 from balancer.ledger.pool import Pool
+from balancer.protocol.causes import Reaction, backoff_s, cause
 
 log = structlog.get_logger("balancer")
-
-#: Back-off after a failed pass, seconds: doubles from the first to the last.
-FIRST_BACKOFF_S, LAST_BACKOFF_S = 0.1, 5.0
 
 
 class Loop(ABC):
@@ -35,7 +32,7 @@ class Loop(ABC):
         # the streams of another pool is not ours to read.
         self._pool_of_loop, self._refused = pool, False
         self._last_success = time.monotonic()
-        self._failures = 0
+        self._failures, self._said = 0, ""
 
     @abstractmethod
     def step(self) -> object:
@@ -74,14 +71,31 @@ class Loop(ABC):
         self._last_success = time.monotonic()
         if self._failures:
             log.info("loop_recovered", loop=self.name, failed_passes=self._failures)
-            self._failures = 0
+            self._failures, self._said = 0, ""
 
     def _failed(self, error: Exception, stop: threading.Event) -> None:
         self._failures += 1
-        if isinstance(error, SafeStop | SchemaMismatch):
+        code, reaction, is_alarm = _judged(error)
+        if reaction is Reaction.BROKEN:
             self._refused = True
-        if self._failures == 1:
-            level = log.critical if isinstance(error, SafeStop) else log.warning
-            level("loop_failed", loop=self.name, error=type(error).__name__, text=str(error)[:200])
-        delay_s = min(LAST_BACKOFF_S, FIRST_BACKOFF_S * 2 ** min(self._failures - 1, 10))
-        stop.wait(delay_s * random.uniform(0.5, 1.0))
+        # An outage goes through several kinds of errors; only what does not pass by itself is news then.
+        if self._failures == 1 or (is_alarm and code != self._said):
+            self._said = code
+            (log.critical if is_alarm else log.warning)(
+                "loop_failed",
+                loop=self.name,
+                error=type(error).__name__,
+                code=code,
+                text=str(error)[:200],
+            )
+        stop.wait(backoff_s(self._failures, reaction))
+
+
+def _judged(error: Exception) -> tuple[str, Reaction, bool]:
+    """Code, reaction, and whether somebody has to look at it."""
+    if isinstance(error, RedisError):
+        found = cause(error)
+        return found.code, found.reaction, found.is_alarm
+    if isinstance(error, SafeStop | SchemaMismatch):
+        return error.code, Reaction.BROKEN, isinstance(error, SafeStop)
+    return type(error).__name__, Reaction.OWN, False

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import structlog
-from redis.exceptions import ResponseError
+from redis.exceptions import RedisError, ResponseError
 
 from balancer.core.errors import BadArgument
 from balancer.ledger.pool import Pool
+from balancer.protocol.causes import Reaction, cause
 from balancer.protocol.connect import TextRedis
 from balancer.protocol.keys import GROUP
 
@@ -22,9 +23,6 @@ RAW = 1_000
 Fields = dict[str, str]
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
-
-#: Answers of a server that cannot write now. No fault of the batch.
-_SERVER_STATES = ("MISCONF", "NOREPLICAS", "UNBLOCKED", "BUSY", "CLUSTERDOWN", "MASTERDOWN", "OOM")
 
 
 @dataclass(frozen=True)
@@ -73,11 +71,11 @@ class Reader:
                 noack=self.noack,
             )
         except ResponseError as error:
-            if not str(error).startswith("NOGROUP"):
+            if cause(error).code != "NOGROUP":
                 raise
             self.pool.verify()
             # From 0, not from the end: what lies in the stream has not been applied.
-            log.critical("group_recreated", stream=self.stream)
+            log.critical("group_recreated", stream=self.stream, hint="balancer audit")
             self.client.xgroup_create(self.stream, GROUP, id="0", mkstream=True)
             return []
         return [(entry, fields or {}) for rows in reply.values() for entry, fields in rows]
@@ -91,18 +89,15 @@ def bisected(
     """Apply a batch. When that errs, halve the batch until the one entry is found that it errs on,
     and set that one aside.
 
-    Only for errors of an entry's making: when Redis is away, full, read-only or loading, the error goes
-    to the loop.
+    Only for errors of an entry's making: when Redis is away, full, read-only or loading, or when what is
+    stored is not what it should be, the error goes to the loop.
     """
     if not batch:
         return []
     try:
         return call(batch)
-    except (ResponseError, BadArgument, ValueError, TypeError) as error:
-        # Subclasses of ResponseError are states of the server or of the connection.
-        if isinstance(error, ResponseError) and (
-            type(error) is not ResponseError or str(error).startswith(_SERVER_STATES)
-        ):
+    except (RedisError, BadArgument, ValueError, TypeError) as error:
+        if isinstance(error, RedisError) and cause(error).reaction is not Reaction.OWN:
             raise
         if len(batch) > 1:
             half = len(batch) // 2

@@ -8,7 +8,7 @@ from balancer.core.names import Name, is_name, new_id, new_nonce
 from balancer.log import configure_by_environment as configure_log
 from balancer.log import say
 from balancer.protocol.address import parse_address
-from balancer.protocol.causes import Cause, Reaction, cause
+from balancer.protocol.causes import Cause, Reaction, backoff_s, cause
 from balancer.protocol.command import EXIT_REJECTED, CommandInput
 from balancer.protocol.connect import TextRedis, connect
 from balancer.protocol.events import (
@@ -54,6 +54,7 @@ __all__ = [
     "Reaction",
     "Status",
     "TextRedis",
+    "backoff_s",
     "cause",
     "configure_log",
     "connect",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 from enum import Enum
 from typing import NamedTuple
@@ -71,6 +72,11 @@ ALARMS = frozenset(
 )
 
 
+#: How long whoever goes on for ever waits after a failure, seconds: doubles from the first to the last. Rights
+#: come back by somebody's hand, and each try until then is a line in the server's own log.
+FIRST_BACKOFF_S, LAST_BACKOFF_S, LAST_DENIED_BACKOFF_S = 0.1, 5.0, 30.0
+
+
 class NotRoutedError(errors.ResponseError):
     """A plain address was given of a server that is one of a Cluster."""
 
@@ -127,6 +133,13 @@ def cause(error: BaseException) -> Cause:
     """Judge an error of the client or the server."""
     code = _code(error)
     return Cause(code, REACTIONS[code])
+
+
+def backoff_s(failures: int, reaction: Reaction = Reaction.AGAIN) -> float:
+    """How long to wait after so many failures in a row, seconds; with jitter."""
+    is_denied = reaction in (Reaction.DENIED, Reaction.SETUP)
+    last = LAST_DENIED_BACKOFF_S if is_denied else LAST_BACKOFF_S
+    return min(last, FIRST_BACKOFF_S * 2.0 ** min(failures - 1, 10)) * random.uniform(0.5, 1.0)
 
 
 def is_unsent(error: BaseException) -> bool:

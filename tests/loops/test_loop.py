@@ -5,12 +5,12 @@ from __future__ import annotations
 import threading
 
 import pytest
-from redis.exceptions import ConnectionError, OutOfMemoryError, ResponseError
+from redis.exceptions import ConnectionError, OutOfMemoryError, ResponseError, TimeoutError
 from structlog.testing import capture_logs
 
 from balancer.core.errors import SafeStop
-from balancer.loops import loop as loops
 from balancer.loops.loop import Loop
+from balancer.protocol import causes
 
 
 class Scripted(Loop):
@@ -34,24 +34,43 @@ class Scripted(Loop):
 
 @pytest.fixture(autouse=True)
 def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loops, "FIRST_BACKOFF_S", 0.0001)
+    monkeypatch.setattr(causes, "FIRST_BACKOFF_S", 0.0001)
 
 
 @pytest.mark.parametrize(
-    "error",
-    [ConnectionError("gone"), OutOfMemoryError("full"), ResponseError("odd"), SafeStop("other")],
+    ("error", "level"),
+    [
+        (ConnectionError("gone"), "warning"),
+        (OutOfMemoryError("full"), "critical"),
+        (ResponseError("odd"), "warning"),
+        (SafeStop("other"), "critical"),
+    ],
 )
-def test_run_any_redis_error_lives_on_and_says_so_once(error: Exception) -> None:
+def test_run_any_redis_error_lives_on_and_says_so_once(error: Exception, level: str) -> None:
     loop = Scripted(None, error, error, error, None, None)
     with capture_logs() as logs:
         loop.run(loop.stop)
     assert loop.passes == []
     assert [(entry["event"], entry["log_level"]) for entry in logs] == [
-        ("loop_failed", "critical" if isinstance(error, SafeStop) else "warning"),
+        ("loop_failed", level),
         ("loop_recovered", "info"),
     ]
     assert logs[0]["error"] == type(error).__name__
     assert logs[1]["failed_passes"] == 3
+
+
+def test_run_an_alarm_is_told_though_the_error_before_has_not_passed() -> None:
+    full = OutOfMemoryError("full")
+    loop = Scripted(ConnectionError("gone"), TimeoutError("slow"), full, full, None)
+    with capture_logs() as logs:
+        loop.run(loop.stop)
+    assert [entry.get("code") for entry in logs] == ["CONNECTION", "OOM", None]
+    assert logs[-1] == {
+        "event": "loop_recovered",
+        "loop": "scripted",
+        "failed_passes": 4,
+        "log_level": "info",
+    }
 
 
 def test_run_a_bug_is_told_with_its_place_and_ends_nothing() -> None:
@@ -86,8 +105,8 @@ def test_back_off_doubles_and_is_bounded() -> None:
     stop = Recording()
     loop.stop = stop
     loop.run(stop)
-    longest = [loops.FIRST_BACKOFF_S * 2 ** min(n, 10) for n in range(30)]
+    longest = [causes.FIRST_BACKOFF_S * 2 ** min(n, 10) for n in range(30)]
     assert all(
-        most / 2 <= wait <= min(most, loops.LAST_BACKOFF_S)
+        most / 2 <= wait <= min(most, causes.LAST_BACKOFF_S)
         for wait, most in zip(waits, longest, strict=True)
     )
