@@ -86,29 +86,38 @@ def faulty(redis_server: EmbeddedRedis) -> Iterator[FaultyRedis]:
         yield server
 
 
+#: How long the producers of a test go on trying, seconds.
+PATIENT_S, HASTY_S, ONCE_S = 5.0, 0.2, 0.0
+
+
 @pytest.fixture(params=["blocking", "asyncio"])
 def submit(request: pytest.FixtureRequest, faulty: FaultyRedis, pool: Pool) -> Iterator[Submit]:
     """Submits one task through the faulty server, with a producer that opened the pool before."""
+    deadlines = (PATIENT_S, HASTY_S, ONCE_S)
     with ExitStack() as stack:
         if request.param == "blocking":
-            producer = stack.enter_context(Balancer(faulty.url, pool.name, deadline_s=5))
-
-            def blocking(task: str, deadline_s: float = 5) -> str:
-                producer._deadline_s = deadline_s
-                return producer.submit(id=task, role="dev")
-
-            yield blocking
+            producers = {
+                deadline_s: stack.enter_context(
+                    Balancer(faulty.url, pool.name, deadline_s=deadline_s)
+                )
+                for deadline_s in deadlines
+            }
+            yield lambda task, deadline_s=PATIENT_S: producers[deadline_s].submit(
+                id=task, role="dev"
+            )
             return
         runner = stack.enter_context(asyncio.Runner())
-        other = AsyncBalancer(faulty.url, pool.name, deadline_s=5)
-        runner.run(other.pool())
-
-        def awaited(task: str, deadline_s: float = 5) -> str:
-            other._deadline_s = deadline_s
-            return runner.run(other.submit(id=task, role="dev"))
-
-        yield awaited
-        runner.run(other.close())
+        others = {
+            deadline_s: AsyncBalancer(faulty.url, pool.name, deadline_s=deadline_s)
+            for deadline_s in deadlines
+        }
+        for other in others.values():
+            runner.run(other.pool())
+        yield lambda task, deadline_s=PATIENT_S: runner.run(
+            others[deadline_s].submit(id=task, role="dev")
+        )
+        for other in others.values():
+            runner.run(other.close())
 
 
 @pytest.mark.parametrize("fault", PASSING)
@@ -158,7 +167,7 @@ def test_a_producer_is_told_whether_the_outcome_is_known(
 ) -> None:
     faulty.answer(fault)
     with pytest.raises(Unavailable, match=r"no answer from Redis within 0.2 s") as raised:
-        submit("t1", deadline_s=0.2)
+        submit("t1", deadline_s=HASTY_S)
     assert type(raised.value) is error
     faulty.answer("")
     assert submit("t1") == "t1"
@@ -170,11 +179,11 @@ def test_nothing_was_sent_to_a_server_that_was_not_there(
 ) -> None:
     faulty.answer(DROP, 1)
     with pytest.raises(Unconfirmed):
-        submit("t1", deadline_s=0)
+        submit("t1", deadline_s=ONCE_S)  # its connection is gone now
     faulty.answer(DROP, on={"HELLO"})
     faulty.seen.clear()
     with pytest.raises(Unavailable) as raised:
-        submit("t1", deadline_s=0.2)
+        submit("t1", deadline_s=ONCE_S)
     assert type(raised.value) is Unavailable
     assert faulty.seen["EVALSHA"] == 0
 
@@ -190,7 +199,7 @@ def test_a_server_that_hangs_is_given_up_within_its_time(
 ) -> None:
     faulty.answer(HANG, 1)
     faulty.seen.clear()
-    assert submit("t1", deadline_s=20) == "t1"
+    assert submit("t1") == "t1"
     assert faulty.seen["EVALSHA"] == 2
 
 
