@@ -102,15 +102,17 @@ def _options(task: Task) -> tuple[str, str]:
         and task.on_parent_failure is ParentPolicy.FAIL
     ):
         return "", ""
+    not_before_us = to_us(task.not_before) if task.not_before else 0
     options = TaskOptions(
         task.on_parent_failure.value,
         to_us(task.expires_at) if task.expires_at else 0,
         round(task.max_wait_s * 1000) if task.max_wait_s else 0,
     )
-    not_before_us = to_us(task.not_before) if task.not_before else 0
-    hash_ = "" if task.dedup_key is None else dedup_hash(task.dedup_key)
-    sent = options._replace(dedup=hash_)
-    return f"{sent.packed()}|{not_before_us}", f"{options.packed()}|{not_before_us}"
+    defining = f"{options.packed()}|{not_before_us}"
+    if task.dedup_key is None:
+        return defining, defining
+    options = options._replace(dedup=dedup_hash(task.dedup_key))
+    return f"{options.packed()}|{not_before_us}", "" if defining == "|0" else defining
 
 
 def _pack(task: Task, settings: PoolSettings) -> _Packed:
