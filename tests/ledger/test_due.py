@@ -12,6 +12,7 @@ from balancer.core.model import Priority
 from balancer.ledger import Pool
 from balancer.ledger import due as dues
 from balancer.ledger.due import due
+from balancer.ledger.tick import tick
 from tests.support.factories import (
     GONE,
     NOW_US,
@@ -24,6 +25,7 @@ from tests.support.factories import (
     complete,
     completion_entry,
     fields,
+    later,
     make_task,
     populate,
     proposal,
@@ -111,3 +113,64 @@ def test_due_on_a_pool_that_is_not_ours_writes_nothing(failed: Pool, clock: Cloc
 def test_due_on_a_real_pool_with_a_time_of_the_callers_writes_nothing(pool: Pool) -> None:
     populate(pool)
     assert_guarded(pool, dues.SCRIPT, [])
+
+
+# --- tasks of the future
+
+
+@pytest.mark.parametrize(("after_s", "moved"), [(4.999_999, 0), (5, 1)])
+def test_scheduled_task_is_pending_since_its_time(
+    virtual_pool: Pool, clock: Clock, after_s: float, moved: int
+) -> None:
+    submit(virtual_pool, make_task(not_before=later(5)))
+    clock.advance(after_s)
+    assert tick(virtual_pool).tries_due == bool(moved)
+
+    assert due(virtual_pool) == (moved, False)
+
+
+def test_scheduled_task_takes_its_place_however_late_this_runs(
+    virtual_pool: Pool, clock: Clock
+) -> None:
+    submit(virtual_pool, make_task(not_before=later(5), priority=Priority.HIGH))
+    clock.advance(60)
+
+    with changes(virtual_pool) as seen:
+        assert due(virtual_pool) == (1, False)
+
+    ready = NOW_US + 5_000_000
+    order = ready - 600_000_000
+    assert seen.state == {
+        **fields("task:t1", state="pending", ready_us=str(ready), order_us=str(order)),
+        "scheduled t1": GONE,
+        "pending:dev t1": ready,
+        f"lane:{LANE} t1": order,
+        f"lanes:dev {LANE}": order,
+        "role:dev scheduled": "0",
+        "pool scheduled": "0",
+        "wake": ["1"],
+    }
+    assert seen.events == [("ready", "t1", "", "time")]
+    with changes(virtual_pool) as again:
+        assert due(virtual_pool) == (0, False)
+    assert again.nothing
+
+
+def test_retries_and_scheduled_tasks_share_a_page(failed: Pool, clock: Clock) -> None:
+    submit(failed, *(make_task(f"s{n}", not_before=later(5)) for n in range(250)))
+    clock.advance(5)
+
+    assert due(failed) == (200, True)
+    assert failed.client.zscore(failed.keys.pending("dev"), "t1")
+    assert due(failed) == (51, False)
+    assert failed.client.hget(failed.keys.role("dev"), "scheduled") == "0"
+
+
+def test_scheduled_task_becomes_pending_when_redis_is_out_of_memory(
+    pool: Pool, out_of_memory: Callable[[], AbstractContextManager[None]]
+) -> None:
+    submit(pool, make_task(not_before=later(3e8)))
+    pool.client.zadd(pool.keys.scheduled, {"t1": NOW_US})
+
+    with out_of_memory():
+        assert due(pool) == (1, False)

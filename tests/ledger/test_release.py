@@ -22,6 +22,7 @@ from tests.support.factories import (
     changes,
     complete,
     fields,
+    later,
     make_task,
     populate,
     submit,
@@ -187,3 +188,36 @@ def test_release_on_a_pool_that_is_not_ours_writes_nothing(family: Pool) -> None
 def test_release_on_a_real_pool_with_a_time_of_the_callers_writes_nothing(pool: Pool) -> None:
     populate(pool)
     assert_guarded(pool, releases.SCRIPT, [])
+
+
+# --- children that have a time of their own
+
+
+@pytest.mark.parametrize(("after_s", "state"), [(4, "scheduled"), (5, "pending")])
+def test_child_of_the_future_waits_for_its_time_when_its_parents_are_done(
+    virtual_pool: Pool, clock: Clock, after_s: float, state: str
+) -> None:
+    submit(virtual_pool, "p1", make_task("t1", depends_on=("p1",), not_before=later(5)))
+    beat(virtual_pool)
+    finish(virtual_pool, "p1")
+    clock.advance(after_s)
+
+    with changes(virtual_pool) as seen:
+        assert release(virtual_pool) == (1, 0, False)
+
+    assert seen.state["task:t1 state"] == state
+    if state == "scheduled":
+        assert seen.state == {
+            "task:t1 state": "scheduled",
+            "scheduled t1": NOW_US + 5_000_000,
+            "blocked t1": GONE,
+            "parents:t1 p1": GONE,
+            "children:p1 t1": GONE,
+            "release p1": GONE,
+            "role:dev scheduled": "1",
+            "pool scheduled": "1",
+        }
+        assert seen.events == [("scheduled", "t1", "", "p1")]
+    with changes(virtual_pool) as again:
+        assert release(virtual_pool) == (0, 0, False)
+    assert again.nothing

@@ -13,7 +13,6 @@ from balancer.ledger.due import due
 from balancer.ledger.reclaim import reclaim
 from balancer.ledger.submit import QueueState
 from balancer.ledger.tick import Memory, tick
-from tests.ledger.test_submit_options import at
 from tests.support.factories import (
     NOW_MS,
     Clock,
@@ -21,6 +20,7 @@ from tests.support.factories import (
     beat,
     changes,
     complete,
+    later,
     make_task,
     submit,
 )
@@ -63,7 +63,7 @@ def test_bound_counts_all_that_waits_and_nothing_else(small: Pool) -> None:
     complete(small, "once", "failed")
     complete(small, "again", "failed")
 
-    submit(small, make_task("s", not_before=at(9)), make_task("b", depends_on=("p",)))
+    submit(small, make_task("s", not_before=later(9)), make_task("b", depends_on=("p",)))
 
     (answer,) = submits.submit(small, [make_task("t1")])
     assert answer.detail.startswith("3 3 ")
@@ -128,7 +128,7 @@ def test_time_to_wait_follows_the_pace_of_the_queue(
 
 
 def test_full_of_what_is_not_ready_says_a_second(small: Pool) -> None:
-    submit(small, *(make_task(f"t{n}", not_before=at(9)) for n in range(3)))
+    submit(small, *(make_task(f"t{n}", not_before=later(9)) for n in range(3)))
 
     assert submits.submit(small, [make_task("t4")])[0].detail == "3 3 0 1000"
 

@@ -29,6 +29,7 @@ from tests.support.factories import (
     changes,
     complete,
     fields,
+    later,
     make_task,
     populate,
     submit,
@@ -36,13 +37,7 @@ from tests.support.factories import (
 
 LANE, DEFINITION = lane_definition(Lane("dev", "general", 1))
 MEDIUM_US = 60_000_000
-NOW = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=NOW_US)
 HASH = dedup_hash("order 17")
-
-
-def at(seconds: float) -> datetime:
-    """A time so long after the clock's start."""
-    return NOW + timedelta(seconds=seconds)
 
 
 def stored(state: str, accepted: int = NOW_US, /, **more: Any) -> dict[str, Any]:
@@ -181,7 +176,7 @@ def test_task_of_the_future_is_scheduled(virtual_pool: Pool) -> None:
     due = NOW_US + 5_000_000
 
     with changes(virtual_pool) as seen:
-        assert submit(virtual_pool, make_task(not_before=at(5))) == ["scheduled"]
+        assert submit(virtual_pool, make_task(not_before=later(5))) == ["scheduled"]
 
     assert seen.state.pop("task:t1 d")
     assert seen.state == stored("scheduled", not_before_us=str(due)) | open_lane() | {
@@ -191,14 +186,14 @@ def test_task_of_the_future_is_scheduled(virtual_pool: Pool) -> None:
     assert seen.events == [("submitted", "t1", "", "scheduled")]
     sound(virtual_pool)
     with changes(virtual_pool) as again:
-        answer = submits.submit(virtual_pool, [make_task(not_before=at(5))])
+        answer = submits.submit(virtual_pool, [make_task(not_before=later(5))])
     assert answer == [("t1", "duplicate", "scheduled")]
     assert again.nothing
 
 
 @pytest.mark.parametrize("seconds", [0, -0.000_001, -1e9, -3e9])
 def test_time_that_has_passed_is_no_time_to_wait_for(virtual_pool: Pool, seconds: float) -> None:
-    assert submit(virtual_pool, make_task(not_before=at(seconds))) == ["accepted"]
+    assert submit(virtual_pool, make_task(not_before=later(seconds))) == ["accepted"]
 
     task = virtual_pool.client.hgetall(virtual_pool.keys.task("t1"))
     assert (task["ready_us"], task.get("not_before_us"), task.get("o")) == (str(NOW_US), None, None)
@@ -206,16 +201,16 @@ def test_time_that_has_passed_is_no_time_to_wait_for(virtual_pool: Pool, seconds
 
 
 def test_time_in_another_zone_is_the_same_task(virtual_pool: Pool) -> None:
-    there = at(5).astimezone(timezone(timedelta(hours=9)))
+    there = later(5).astimezone(timezone(timedelta(hours=9)))
 
-    assert submit(virtual_pool, make_task(not_before=at(5))) == ["scheduled"]
+    assert submit(virtual_pool, make_task(not_before=later(5))) == ["scheduled"]
     assert submit(virtual_pool, make_task(not_before=there)) == ["duplicate"]
 
 
 def test_blocked_task_keeps_its_time_for_later(virtual_pool: Pool) -> None:
     submit(virtual_pool, "p1")
 
-    assert submit(virtual_pool, make_task(not_before=at(5), depends_on=("p1",))) == ["blocked"]
+    assert submit(virtual_pool, make_task(not_before=later(5), depends_on=("p1",))) == ["blocked"]
 
     task = virtual_pool.client.hgetall(virtual_pool.keys.task("t1"))
     assert (task["state"], task["not_before_us"]) == ("blocked", str(NOW_US + 5_000_000))
@@ -242,7 +237,7 @@ def test_task_that_may_expire_is_listed_with_its_moment(virtual_pool: Pool) -> N
     expires = NOW_US + 9_000_000
 
     with changes(virtual_pool) as seen:
-        assert submit(virtual_pool, make_task(expires_at=at(9))) == ["accepted"]
+        assert submit(virtual_pool, make_task(expires_at=later(9))) == ["accepted"]
 
     assert seen.state["task:t1 o"] == f"fail|{expires}|0|"
     assert seen.state["expiry t1"] == expires
@@ -253,8 +248,8 @@ def test_task_that_may_expire_is_listed_with_its_moment(virtual_pool: Pool) -> N
     ("asks", "moment_s"),
     [
         ({"max_wait_s": 7.0}, 7.0),
-        ({"max_wait_s": 7.0, "expires_at": at(8)}, 7.0),
-        ({"max_wait_s": 7.0, "expires_at": at(6)}, 6.0),
+        ({"max_wait_s": 7.0, "expires_at": later(8)}, 7.0),
+        ({"max_wait_s": 7.0, "expires_at": later(6)}, 6.0),
         ({"max_wait_s": 0.001}, 0.001),
     ],
 )
@@ -268,12 +263,12 @@ def test_pending_task_expires_at_the_first_of_its_moments(
     sound(virtual_pool)
 
 
-@pytest.mark.parametrize("asks", [{"not_before": at(5)}, {"depends_on": ("p1",)}])
+@pytest.mark.parametrize("asks", [{"not_before": later(5)}, {"depends_on": ("p1",)}])
 def test_longest_wait_counts_from_when_a_task_is_ready(
     virtual_pool: Pool, asks: dict[str, Any]
 ) -> None:
     submit(virtual_pool, "p1", make_task(max_wait_s=7, **asks))
-    submit(virtual_pool, make_task("t2", max_wait_s=7, expires_at=at(90), **asks))
+    submit(virtual_pool, make_task("t2", max_wait_s=7, expires_at=later(90), **asks))
 
     keys, client = virtual_pool.keys, virtual_pool.client
     assert client.zrange(keys.expiry, 0, -1) == ["t2"]
@@ -282,7 +277,7 @@ def test_longest_wait_counts_from_when_a_task_is_ready(
 
 
 def test_task_that_has_expired_already_is_stored_as_dead(virtual_pool: Pool) -> None:
-    task = make_task(expires_at=at(-1))
+    task = make_task(expires_at=later(-1))
 
     with changes(virtual_pool) as seen:
         assert submits.submit(virtual_pool, [task]) == [("t1", "expired", "")]
@@ -302,7 +297,7 @@ def test_task_that_has_expired_already_is_stored_as_dead(virtual_pool: Pool) -> 
 
 @pytest.mark.parametrize(("after_us", "outcome"), [(0, "expired"), (1, "accepted")])
 def test_moment_itself_is_too_late(virtual_pool: Pool, after_us: int, outcome: str) -> None:
-    assert submit(virtual_pool, make_task(expires_at=at(after_us / 1e6))) == [outcome]
+    assert submit(virtual_pool, make_task(expires_at=later(after_us / 1e6))) == [outcome]
 
 
 # --- on_parent_failure
@@ -337,7 +332,7 @@ def test_run_counts_a_failed_parent_as_done(virtual_pool: Pool) -> None:
         virtual_pool,
         make_task("t1", on_parent_failure="run", depends_on=("dead", "cancelled")),
         make_task("t2", on_parent_failure="run", depends_on=("dead", "pending")),
-        make_task("t3", on_parent_failure="run", depends_on=("dead",), not_before=at(5)),
+        make_task("t3", on_parent_failure="run", depends_on=("dead",), not_before=later(5)),
     ) == ["accepted", "blocked", "scheduled"]
 
     assert virtual_pool.client.smembers(virtual_pool.keys.parents("t2")) == {"pending"}
@@ -357,24 +352,24 @@ def test_unknown_parent_is_refused_whatever_the_policy(virtual_pool: Pool) -> No
 
 
 def test_every_option_defines_the_task_but_the_dedup_key(virtual_pool: Pool) -> None:
-    submit(virtual_pool, make_task(not_before=at(5)))
+    submit(virtual_pool, make_task(not_before=later(5)))
 
     others: list[Task] = [
         make_task(),
-        make_task(not_before=at(6)),
-        make_task(not_before=at(5), expires_at=at(9)),
-        make_task(not_before=at(5), max_wait_s=1),
-        make_task(not_before=at(5), on_parent_failure="run"),
+        make_task(not_before=later(6)),
+        make_task(not_before=later(5), expires_at=later(9)),
+        make_task(not_before=later(5), max_wait_s=1),
+        make_task(not_before=later(5), on_parent_failure="run"),
     ]
     assert submit(virtual_pool, *others) == ["conflict"] * 5
-    assert submit(virtual_pool, make_task(not_before=at(5), dedup_key="k")) == ["duplicate"]
+    assert submit(virtual_pool, make_task(not_before=later(5), dedup_key="k")) == ["duplicate"]
 
 
 def test_all_options_at_once_stay_in_the_compact_form_of_a_hash(virtual_pool: Pool) -> None:
     last = datetime(2199, 12, 31, tzinfo=UTC)
     most = make_task(
         dedup_key="k" * 256,
-        not_before=at(5),
+        not_before=later(5),
         expires_at=last,
         max_wait_s=365 * 86_400,
         on_parent_failure="fail",
@@ -390,7 +385,11 @@ def test_status_says_what_was_asked_for(virtual_pool: Pool, clock: Clock) -> Non
     submit(
         virtual_pool,
         make_task(
-            "all", not_before=at(5), expires_at=at(9), max_wait_s=2.5, on_parent_failure="skip"
+            "all",
+            not_before=later(5),
+            expires_at=later(9),
+            max_wait_s=2.5,
+            on_parent_failure="skip",
         ),
         make_task("none"),
     )
@@ -426,7 +425,7 @@ def test_bad_options_write_nothing(virtual_pool: Pool, options: str) -> None:
 
 
 def test_grant_takes_a_task_off_the_list_of_those_that_expire(virtual_pool: Pool) -> None:
-    submit(virtual_pool, make_task(expires_at=at(9)))
+    submit(virtual_pool, make_task(expires_at=later(9)))
     beat(virtual_pool)
 
     with changes(virtual_pool) as seen:

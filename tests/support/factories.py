@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -59,6 +60,11 @@ def boot_of(agent: str, number: int = 1) -> str:
 
 
 # --- a task's life, one call each ---
+
+
+def later(seconds: float) -> datetime:
+    """A time so long after a virtual clock's start."""
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=NOW_US, seconds=seconds)
 
 
 def make_task(id: str = "t1", role: str = "dev", **facts: Any) -> Task:
