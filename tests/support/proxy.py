@@ -1,4 +1,6 @@
-"""A TCP proxy before a Redis that can cut replies: what was asked is done, and whoever asked never learns."""
+"""A TCP proxy before a Redis that can cut replies (what was asked is done, and whoever asked never learns) and change
+them.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +20,11 @@ class Proxy:
 
     Args:
         target: the Redis behind it, `redis://host:port` or `unix://path`. While it is away, connections are closed.
+        rewrite: what becomes of a piece of a reply.
     """
 
-    def __init__(self, target: str) -> None:
+    def __init__(self, target: str, rewrite: Callable[[bytes], bytes] = bytes) -> None:
+        self.rewrite = rewrite
         parts = urlsplit(target)
         self._path = parts.path if parts.scheme == "unix" else ""
         self._address = (parts.hostname or "127.0.0.1", parts.port or 6379)
@@ -144,4 +148,4 @@ class _Pair:
         while data := self._server.recv(_CHUNK):
             if self._is_cut:
                 return
-            self._client.sendall(data)
+            self._client.sendall(self._proxy.rewrite(data))
