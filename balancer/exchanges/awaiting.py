@@ -92,7 +92,7 @@ async def _call(callback: Callback, status: TaskStatus) -> None:
         if hasattr(answer, "__await__"):
             await answer
     except Exception:
-        log.exception("callback_failed", task=status.id)
+        log.exception("callback_failed", task_id=status.id)
 
 
 async def drive(client: TextRedis, wire: Wire[T]) -> T:

@@ -90,4 +90,4 @@ class BlockingDriver:
             try:
                 callback(status)
             except Exception:
-                log.exception("callback_failed", task=status.id)
+                log.exception("callback_failed", task_id=status.id)

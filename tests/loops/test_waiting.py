@@ -359,7 +359,7 @@ def test_callbacks_get_the_final_status_once_and_their_errors_stop_nothing(
         ("many", "t2", "cancelled"),
     ]
     failed = [row for row in logs if row["event"] == "callback_failed"]
-    assert [row["task"] for row in failed] == ["t1"]
+    assert [row["task_id"] for row in failed] == ["t1"]
 
 
 def test_callbacks_that_cannot_be(producer: Balancer, pool: Pool) -> None:
@@ -448,4 +448,4 @@ def test_asyncio_callbacks_may_be_functions_or_coroutines(
     with structlog.testing.capture_logs() as logs:
         asyncio.run(main())
     assert sorted(seen) == [("awaited", "t2"), ("plain", "t1"), ("plain", "t2")]
-    assert [(row["event"], row["task"]) for row in logs] == [("callback_failed", "t1")]
+    assert [(row["event"], row["task_id"]) for row in logs] == [("callback_failed", "t1")]
