@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from balancer.core.errors import (
         BalancerError,
         Conflict,
+        Denied,
         InvalidInput,
         Misconfigured,
         NotFound,
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
         SafeStop,
         SchemaMismatch,
         Unavailable,
+        Unconfirmed,
         WaitTimeout,
     )
     from balancer.core.model import Agent, Assignment, LoadMetrics, Priority, Task, TaskState
@@ -35,6 +37,7 @@ __all__ = [
     "Balancer",
     "BalancerError",
     "Conflict",
+    "Denied",
     "InvalidInput",
     "LoadMetrics",
     "Misconfigured",
@@ -53,6 +56,7 @@ __all__ = [
     "TaskState",
     "TaskStatus",
     "Unavailable",
+    "Unconfirmed",
     "WaitTimeout",
 ]
 
@@ -62,6 +66,7 @@ _HOMES = {
     "balancer.core.errors": {
         "BalancerError",
         "Conflict",
+        "Denied",
         "InvalidInput",
         "Misconfigured",
         "NotFound",
@@ -72,6 +77,7 @@ _HOMES = {
         "SafeStop",
         "SchemaMismatch",
         "Unavailable",
+        "Unconfirmed",
         "WaitTimeout",
     },
     "balancer.core.model": {"Agent", "Assignment", "LoadMetrics", "Priority", "Task", "TaskState"},

@@ -33,6 +33,8 @@ _FINAL: dict[Reaction, tuple[type[BalancerError], str]] = {
     Reaction.BROKEN: (SafeStop, "what Redis holds or answers is not what it should be"),
     Reaction.OWN: (UnexpectedReply, "Redis answered"),
 }
+#: After these a sending may have taken effect, or may yet be lost.
+_UNKNOWN = ("TIMEOUT", "CONNECTION", "UNREPLICATED")
 
 
 class Patience:
@@ -56,7 +58,7 @@ class Patience:
             never answered.
         """
         code, reaction = cause(error)
-        self._is_unknown |= code in ("TIMEOUT", "CONNECTION") and not is_unsent(error)
+        self._is_unknown |= code in _UNKNOWN and not is_unsent(error)
         if reaction in _FINAL:
             kind, what = _FINAL[reaction]
             raise kind(f"{what}: {error}") from error

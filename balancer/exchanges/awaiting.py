@@ -18,6 +18,7 @@ from balancer.exchanges.watching import BLOCK_S, Callback, Deliver, Ended, Watch
 from balancer.ledger.exchange import Command, Exchange, Pause, T, Wire, wired
 from balancer.ledger.pool import PoolRef
 from balancer.ledger.read import TaskStatus
+from balancer.protocol.address import parse_address
 from balancer.protocol.connect import TextRedis, connect_async
 
 log = structlog.get_logger("balancer")
@@ -40,6 +41,7 @@ class AsyncDriver:
 
     def __init__(self, url: str, pool: str, deadline_s: float) -> None:
         self._url, self._name, self._deadline_s = url, pool, deadline_s
+        self._wait_replicas = parse_address(url).wait_replicas
         self.client = connect_async(url, pool=pool)
         self.watch = Watch(self._start)
         self._listening: asyncio.Task[None] | None = None
@@ -47,7 +49,7 @@ class AsyncDriver:
 
     async def run(self, exchange: Exchange[T]) -> T:
         """The answer of an exchange."""
-        return await drive(self.client, patient(exchange, self._deadline_s))
+        return await drive(self.client, patient(exchange, self._deadline_s, self._wait_replicas))
 
     def signal(self) -> asyncio.Event:
         """What a call waits for."""

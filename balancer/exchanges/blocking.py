@@ -14,6 +14,7 @@ from balancer.exchanges.watching import BLOCK_S, Callback, Deliver, Ended, Watch
 from balancer.ledger.exchange import Exchange, T, drive, wired
 from balancer.ledger.pool import PoolRef
 from balancer.ledger.read import TaskStatus
+from balancer.protocol.address import parse_address
 from balancer.protocol.connect import connect
 
 log = structlog.get_logger("balancer")
@@ -36,6 +37,7 @@ class BlockingDriver:
 
     def __init__(self, url: str, pool: str, deadline_s: float) -> None:
         self._url, self._name, self._deadline_s = url, pool, deadline_s
+        self._wait_replicas = parse_address(url).wait_replicas
         self.client = connect(url, pool=pool)
         self.watch = Watch(self._start)
         self._due: queue.SimpleQueue[tuple[Callback, TaskStatus] | None] = queue.SimpleQueue()
@@ -43,7 +45,7 @@ class BlockingDriver:
 
     def run(self, exchange: Exchange[T]) -> T:
         """The answer of an exchange."""
-        return drive(self.client, patient(exchange, self._deadline_s))
+        return drive(self.client, patient(exchange, self._deadline_s, self._wait_replicas))
 
     def signal(self) -> threading.Event:
         """What a call waits for."""

@@ -7,13 +7,16 @@ from typing import Any, NamedTuple
 from redis.exceptions import RedisError
 
 from balancer.inputs import check_ids
-from balancer.ledger.exchange import Asks, Exchange, Pause, T, Wire, spoken, wired
+from balancer.ledger.exchange import Asks, Call, Exchange, Pause, T, Wire, spoken, wired
 from balancer.ledger.pool import PoolRef, opening
 from balancer.protocol import place
+from balancer.protocol.causes import UnreplicatedError
 from balancer.retry import Patience
 
 #: How long a call goes on trying while Redis cannot answer, seconds.
 DEADLINE_S = 10.0
+#: How long one sending waits for replicas, milliseconds; well below the deadline of a call.
+WAIT_MS = 1_000
 
 
 class Place(NamedTuple):
@@ -45,9 +48,9 @@ def opened(name: str, in_cluster: bool) -> Exchange[PoolRef]:
     return (yield from opening(name, in_cluster))
 
 
-def patient(exchange: Exchange[T], deadline_s: float) -> Wire[T]:
+def patient(exchange: Exchange[T], deadline_s: float, wait_replicas: int = 0) -> Wire[T]:
     """An exchange whose round trips are sent again while Redis cannot answer, each for at most
-    deadline_s.
+    deadline_s. What runs a script counts as answered when so many replicas have what it wrote.
 
     Raises:
         Unavailable: no answer within the deadline. Whether the last sending took effect is unknown.
@@ -57,9 +60,21 @@ def patient(exchange: Exchange[T], deadline_s: float) -> Wire[T]:
         patience = Patience(deadline_s)
         while True:
             try:
+                if wait_replicas and any(isinstance(ask, Call) for ask in asks):
+                    return (yield from _replicated(asks, wait_replicas))
                 return (yield from spoken(asks))
             except RedisError as error:
                 delay_s = patience.after(error)
             yield Pause(delay_s)
 
     return wired(exchange, answer)
+
+
+def _replicated(asks: Asks, wait_replicas: int) -> Wire[list[Any]]:
+    """In the same round trip, because WAIT is about its own connection. Sent again after a script that
+    has nothing more to write, it waits for what was written before.
+    """
+    *replies, reached = yield from spoken([*asks, ("WAIT", wait_replicas, WAIT_MS)])
+    if reached < wait_replicas:
+        raise UnreplicatedError(f"{reached} of {wait_replicas} replicas have it")
+    return replies

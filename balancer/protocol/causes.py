@@ -43,6 +43,7 @@ REACTIONS: dict[str, Reaction] = {
     "MISCONF": Reaction.AGAIN,
     "EXECABORT": Reaction.AGAIN,
     "NOSCRIPT": Reaction.AGAIN,
+    "UNREPLICATED": Reaction.AGAIN,
     "NOGROUP": Reaction.AGAIN,
     "READONLY": Reaction.ROUTE,
     "NOREPLICAS": Reaction.ROUTE,
@@ -81,6 +82,10 @@ class NotRoutedError(errors.ResponseError):
     """A plain address was given of a server that is one of a Cluster."""
 
 
+class UnreplicatedError(errors.RedisError):
+    """What was written has not reached as many replicas as the address asks for."""
+
+
 class Cause(NamedTuple):
     """An error, judged."""
 
@@ -96,6 +101,7 @@ class Cause(NamedTuple):
 # The client cuts the code off the text of the errors that it has a class for. The narrower class first.
 _CLASSES: tuple[tuple[type[errors.RedisError], str], ...] = (
     (NotRoutedError, "NOTROUTED"),
+    (UnreplicatedError, "UNREPLICATED"),
     (errors.MaxConnectionsError, "MAXCLIENTS"),
     (errors.BusyLoadingError, "LOADING"),
     (errors.AuthenticationWrongNumberOfArgsError, "WRONGPASS"),

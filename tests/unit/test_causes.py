@@ -16,6 +16,7 @@ from balancer.protocol.causes import (
     REACTIONS,
     NotRoutedError,
     Reaction,
+    UnreplicatedError,
     backoff_s,
     cause,
     is_unsent,
@@ -97,6 +98,7 @@ def test_a_servers_words(line: str, code: str) -> None:
             "CERTIFICATE",
         ),
         (NotRoutedError("MOVED"), "NOTROUTED"),
+        (UnreplicatedError("0 of 1"), "UNREPLICATED"),
         (errors.DataError("Invalid input of type: 'NoneType'"), "ERR"),
         (errors.ResponseError("OOMPH"), "ERR"),
     ],
@@ -107,6 +109,7 @@ def test_errors_of_the_client(error: errors.RedisError, code: str) -> None:
 
 def test_every_code_is_told_apart_by_a_test() -> None:
     told = {*SAID.values(), "CONNECTION", "TIMEOUT", "PROTOCOL", "CERTIFICATE", "NOTROUTED"}
+    told |= {"UNREPLICATED"}
     # The client makes one error of NOAUTH and WRONGPASS.
     assert told | {"NOAUTH"} == REACTIONS.keys()
 
