@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from balancer.protocol import is_name
+from balancer.protocol import Heartbeat, is_name
 from worker.declaration import Declaration
 from worker.errors import Fenced
 from worker.executor import ANY, Handler
@@ -100,6 +100,20 @@ class Agent:
             return handler
 
         return register
+
+    @property
+    def declaration(self) -> Heartbeat:
+        """What its heartbeats will say of it; its boot and seq do not matter.
+
+        Raises:
+            ValueError: names the argument and its rule.
+        """
+        return self._given.settings().declaration
+
+    @property
+    def handlers(self) -> Mapping[str, Handler]:
+        """Its handlers by category; ANY stands for all others."""
+        return dict(self._handlers)
 
     def start(self) -> None:
         """Run in threads of its own, without signal handlers. Redis need not be there yet.

@@ -132,7 +132,7 @@ class Watch:
         with self._lock:
             # Who is added from here on looks for himself; all others are looked at now.
             self._placed = True
-        yield from self.look(pool, self._all())
+        yield from self.look(pool, self.waited_for())
         now = swept = waited = yield Pause()
         while True:
             block_ms = max(1, round(1_000 * min(BLOCK_S, swept + self._sweep_s() - now)))
@@ -146,7 +146,7 @@ class Watch:
             now = yield Pause(REST_S if rests else 0)
             place = entries[-1][0] if entries else place
             if now >= swept + self._sweep_s():
-                yield from self.look(pool, self._all())
+                yield from self.look(pool, self.waited_for())
                 swept = now
             waited = now if self._waiting else waited
             if (self._closed or now >= waited + LINGER_S) and self._ends():
@@ -182,7 +182,8 @@ class Watch:
             task_id for task_id in dict.fromkeys(_tasks_of(entries)) if task_id in self._waiting
         ]
 
-    def _all(self) -> list[str]:
+    def waited_for(self) -> list[str]:
+        """The tasks that somebody waits for."""
         with self._lock:
             return list(self._waiting)
 

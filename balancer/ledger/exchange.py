@@ -131,7 +131,7 @@ def drive(client: TextRedis, wire: Wire[T]) -> T:
                 _pause(step)
                 reply = time.monotonic()
             else:
-                reply = _sent(client, step)
+                reply = send(client, step)
     except StopIteration as done:
         return done.value  # type: ignore[no-any-return]
     finally:
@@ -145,7 +145,7 @@ def _pause(step: Pause) -> None:
         time.sleep(step.seconds)
 
 
-def _sent(client: TextRedis, commands: Sequence[Command]) -> list[Any]:
+def send(client: TextRedis, commands: Sequence[Command]) -> list[Any]:
     """One round trip; an error stands where its reply would."""
     try:
         if len(commands) == 1:

@@ -84,7 +84,7 @@ def waits(
     """Threads that wait, once the reader of their client sits there."""
     futures = [threads.submit(producer.wait, id_, timeout_s) for id_ in ids]
     watch = producer._driver.watch
-    wait_until(lambda: set(watch._all()) >= set(ids), "all wait")
+    wait_until(lambda: set(watch.waited_for()) >= set(ids), "all wait")
     wait_until(lambda: listening(producer.pool), "the reader reads")
     return futures
 
@@ -258,7 +258,7 @@ def test_wait_many_answers_in_order_and_names_the_first_that_is_late(
     with pytest.raises(NotFound, match="'nope'"):
         producer.wait_many(["t1", "nope"], 5)
     assert producer.wait_many([], 5) == []
-    assert producer._driver.watch._all() == []
+    assert producer._driver.watch.waited_for() == []
 
 
 def test_a_task_that_is_forgotten_while_somebody_waits(
@@ -369,7 +369,7 @@ def test_callbacks_that_cannot_be(producer: Balancer, pool: Pool) -> None:
     assert pool.client.exists(pool.keys.task("t1")) == 0
     with pytest.raises(NotFound, match="'t1'"):
         producer.on_completion("t1", print)
-    assert producer._driver.watch._all() == []
+    assert producer._driver.watch.waited_for() == []
 
 
 def test_closing_calls_what_is_due_and_says_what_it_drops(producer: Balancer, pool: Pool) -> None:
@@ -392,13 +392,13 @@ def test_thousands_wait_in_one_event_loop(redis_server: EmbeddedRedis, pool: Poo
             await producer.submit_many({"id": name, "role": "dev"} for name in names)
             waits = [asyncio.ensure_future(producer.wait(name, 30)) for name in names]
             watch = producer._driver.watch
-            while len(watch._all()) < len(names):
+            while len(watch.waited_for()) < len(names):
                 await asyncio.sleep(0.01)
             assert len([c for c in pool.client.client_list() if c["cmd"] == "xread"]) == 1
             for start in range(0, len(names), 200):
                 cancelling.cancel(pool, names[start : start + 200])
             assert [status.id for status in await asyncio.gather(*waits)] == names
-            assert watch._all() == []
+            assert watch.waited_for() == []
 
     asyncio.run(main())
 
@@ -411,11 +411,11 @@ def test_a_cancelled_await_waits_no_more_and_harms_no_other(
             submit(pool, "t1", "t2")
             given_up = asyncio.ensure_future(producer.wait("t1", 30))
             kept = asyncio.ensure_future(producer.wait("t2", 30))
-            while len(producer._driver.watch._all()) < 2:
+            while len(producer._driver.watch.waited_for()) < 2:
                 await asyncio.sleep(0.01)
             given_up.cancel()
             await asyncio.wait([given_up])
-            assert producer._driver.watch._all() == ["t2"]
+            assert producer._driver.watch.waited_for() == ["t2"]
             cancelling.cancel(pool, ["t1", "t2"])
             assert (await kept).id == "t2"
 

@@ -1,0 +1,116 @@
+"""An agent in virtual time: the handlers of a real one, called one after the other in this thread."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import structlog
+
+from balancer.protocol import Keys, Mode, Status, TextRedis, new_nonce
+from balancer.testing.driver import finished
+from worker import Agent
+from worker.executor import ANY, describe_error, encode_result, is_async
+from worker.lease import Lease, Phase, read_lease
+
+
+class VirtualAgent:
+    """Speaks the agents' protocol: heartbeats, inbox, completions.
+
+    Args:
+        agent: what it declares, and its handlers.
+        takes_s: how long each try takes, by the pool's clock; its handler is called at the end.
+    """
+
+    def __init__(self, agent: Agent, takes_s: float, client: TextRedis, keys: Keys) -> None:
+        self.declaration = agent.declaration.model_copy(update={"boot": new_nonce()})
+        self._handlers, self._takes_s = agent.handlers, takes_s
+        self._client, self._keys = client, keys
+        self._log = structlog.get_logger("worker").bind(agent_id=self.id)
+        self._tries: dict[str, Lease] = {}
+        self._known = {lease.nonce for lease in self._inbox()}  # to be resumed
+        self._seq, self._beaten_ms = 0, -1
+        self._is_said = False
+
+    @property
+    def id(self) -> str:
+        """The agent."""
+        return self.declaration.agent
+
+    def beat(self, now_ms: int, number: int, mode: Mode = Mode.RUNNING) -> bool:
+        """Say that it is there, once in each moment.
+
+        Args:
+            now_ms: the pool's time; the entry's id follows it.
+            number: tells the heartbeats of one moment apart.
+            mode: what it says of itself.
+        """
+        if now_ms == self._beaten_ms and mode is Mode.RUNNING:
+            return False
+        self._seq, self._beaten_ms = self._seq + 1, now_ms
+        said = {"seq": self._seq, "start": self._seq == 1, "mode": mode, "held": (*self._known,)}
+        beat = self.declaration.model_copy(update=said)
+        self._client.xadd(self._keys.heartbeats, beat.fields(), id=f"{now_ms}-{number}")
+        return True
+
+    def work(self, now_s: float) -> int:
+        """Begin what is new in the inbox, end what has taken its time; how many began or ended."""
+        inbox = {lease.nonce: lease for lease in self._inbox()}
+        for nonce in self._tries.keys() - inbox.keys():
+            self._tries.pop(nonce).interrupt()
+        begun = [
+            lease
+            for nonce, lease in inbox.items()
+            if nonce not in self._tries and lease.phase is not Phase.REPORTED
+        ]
+        for lease in begun:
+            lease.began_s = now_s
+            self._tries[lease.nonce] = lease
+        over = [
+            lease
+            for lease in self._tries.values()
+            if self._ends_s(lease) <= now_s and lease.phase is not Phase.REPORTED
+        ]
+        for lease in over:
+            self._end(lease, now_s)
+        self._known = set(self._tries)
+        return len(begun) + len(over)
+
+    def next_end_s(self) -> float:
+        """When the next try will have taken its time."""
+        running = (
+            self._ends_s(lease)
+            for lease in self._tries.values()
+            if lease.phase is not Phase.REPORTED
+        )
+        return min(running, default=float("inf"))
+
+    def _ends_s(self, lease: Lease) -> float:
+        return lease.began_s + self._takes_s
+
+    def _end(self, lease: Lease, now_s: float) -> None:
+        if lease.phase is not Phase.FINISHED:  # it was unreadable
+            status, result, error = self._called(lease)
+            lease.end(status, result, error, now_s)
+        self._client.xadd(self._keys.completions, lease.completion.fields())
+        lease.phase = Phase.REPORTED
+
+    def _called(self, lease: Lease) -> tuple[Status, str, str]:
+        category = lease.task.category
+        handler = self._handlers.get(category) or self._handlers.get(ANY)
+        if handler is None:
+            return Status.FAILED, "", f"no handler for category {category!r} on this agent"
+        try:
+            result: Any = handler(lease.context)
+            if is_async(handler):
+                result = finished(result)
+        except (Exception, SystemExit) as error:
+            return Status.FAILED, "", describe_error(error)
+        return Status.COMPLETED, encode_result(result)[0], ""
+
+    def _inbox(self) -> list[Lease]:
+        rows = self._client.xrange(self._keys.inbox(self.id))
+        return [
+            read_lease(self.id, entry, fields, self._log)
+            for entry, fields in rows
+            if fields.get("kind", "task") == "task"
+        ]

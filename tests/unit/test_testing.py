@@ -1,0 +1,271 @@
+"""The pool for users' own tests: the same pool, in virtual time, without a server."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import importlib.util
+import re
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+
+from balancer import BalancerError, Conflict, InvalidInput, NotFound, TaskStatus, WaitTimeout
+from balancer.core.settings import PoolSettings
+from balancer.ledger.audit import audit
+from balancer.testing import TestPool
+from balancer.testing import fake as faking
+from worker import Agent, TaskContext
+
+PAGE = (Path(__file__).parents[2] / "docs/testing.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def pool() -> Iterator[TestPool]:
+    with TestPool() as pool:
+        yield pool
+        assert audit(pool.pool).violations == []
+
+
+@pytest.fixture
+def agent() -> Agent:
+    """Two units; doubles a number, fails at text."""
+    agent = Agent("a1", role="dev", max_concurrent=2)
+
+    @agent.task()
+    def double(task: TaskContext) -> Any:
+        if isinstance(task.payload, str):
+            raise ValueError(task.payload)
+        return task.payload * 2
+
+    return agent
+
+
+def states(pool: TestPool, *ids: str) -> list[str]:
+    return [status.state.value if status else "-" for status in pool.statuses(ids)]
+
+
+def test_the_page_runs_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    blocks = re.findall(r"^```python (\S+)\n(.*?)^```$", PAGE, re.M | re.S)
+    assert [name for name, _ in blocks] == ["mail.py", "test_mail.py"]
+    for name, text in blocks:
+        (tmp_path / name).write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    page = importlib.import_module("test_mail")
+    tests = [call for name, call in vars(page).items() if name.startswith("test_")]
+    assert len(tests) == 2
+    for test in tests:
+        test()
+    for name in ("mail", "test_mail"):
+        del sys.modules[name]
+
+
+def test_nothing_happens_but_when_the_pool_is_run(pool: TestPool, agent: Agent) -> None:
+    pool.add_agent(agent)
+    tasks = [pool.submit(id=f"t{n}", role="dev", payload=n) for n in range(5)]
+    assert states(pool, *tasks) == ["pending"] * 5
+    pool.run_until_idle()
+    assert states(pool, *tasks) == ["completed"] * 5
+    assert [pool.result(task) for task in tasks] == [0, 2, 4, 6, 8]
+    assert pool.now == datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def test_a_failure_waits_for_its_retry_and_the_last_one_is_dead(
+    pool: TestPool, agent: Agent
+) -> None:
+    pool.add_agent(agent)
+    task = pool.submit(role="dev", payload="no", max_failures=2)
+    pool.run_until_idle()
+    assert states(pool, task) == ["failed"]
+    before = pool.now
+    status = pool.wait(task, timeout_s=3_600)
+    assert (status.state.value, status.failures) == ("dead", 2)
+    assert status.result == {"error": "ValueError: no"}
+    assert before < pool.now <= before + timedelta(hours=1)
+    with pytest.raises(Conflict, match="ValueError: no"):
+        pool.result(task)
+
+
+def test_time_passes_moment_by_moment(pool: TestPool, agent: Agent) -> None:
+    pool.add_agent(agent, takes_s=60)
+    parent = pool.submit(id="p", role="dev", payload=1)
+    child = pool.submit(id="c", role="dev", payload=2, depends_on=[parent])
+    later = pool.submit(
+        id="l", role="dev", payload=3, not_before=pool.now + timedelta(hours=1), run_timeout_s=30.0, max_failures=1,
+    )  # fmt: skip
+    pool.advance(59)
+    assert states(pool, parent, child, later) == ["assigned", "blocked", "scheduled"]
+    pool.advance(1)
+    assert states(pool, parent, child, later) == ["completed", "assigned", "scheduled"]
+    pool.advance(3_600)
+    assert states(pool, parent, child, later) == ["completed", "completed", "dead"]
+    found = pool.status(later)
+    assert found.granted_at is not None
+    assert found.ended_at is not None
+    assert found.granted_at == datetime(2026, 1, 1, 1, tzinfo=UTC).timestamp()
+    assert found.ended_at - found.granted_at == pytest.approx(35, abs=0.01)  # timeout and grace
+    assert found.reason == "timeout"
+
+
+def test_an_agent_that_crashes_is_lost_after_its_ttl_and_resumes_when_it_comes_back(
+    pool: TestPool, agent: Agent
+) -> None:
+    pool.add_agent(agent, takes_s=10)
+    task = pool.submit(role="dev", payload=1)
+    pool.run_until_idle()
+    pool.crash_agent("a1")
+    pool.advance(14)
+    assert states(pool, task) == ["assigned"]
+    pool.add_agent(agent, takes_s=10)  # restarted in time
+    pool.advance(10)
+    assert pool.result(task) == 2
+    again = pool.submit(role="dev", payload=2)
+    pool.run_until_idle()
+    pool.crash_agent("a1")
+    pool.advance(16)
+    assert (pool.status(again).state, pool.status(again).losses) == ("pending", 1)
+    assert [found.state for found in pool.agents()] == ["lost"]
+    pool.add_agent(agent)
+    pool.run_until_idle()
+    assert pool.result(again) == 4
+
+
+def test_an_agent_that_stops_gives_its_work_to_others(pool: TestPool, agent: Agent) -> None:
+    pool.add_agent(agent, takes_s=10)
+    task = pool.submit(role="dev", payload=1)
+    pool.run_until_idle()
+    pool.stop_agent("a1")
+    agent.override(id="a2")
+    pool.add_agent(agent)
+    pool.run_until_idle()
+    status = pool.status(task)
+    assert (status.state, status.agent) == ("completed", "a2")
+    for call in (pool.stop_agent, pool.crash_agent):
+        with pytest.raises(NotFound, match="'a1'"):
+            call("a1")
+
+
+def test_waiting_lets_time_pass_and_no_longer_than_needed(pool: TestPool, agent: Agent) -> None:
+    pool.add_agent(agent, takes_s=5)
+    task = pool.submit(role="dev", payload=1)
+    assert pool.wait(task, timeout_s=100).state == "completed"
+    assert pool.now == datetime(2026, 1, 1, 0, 0, 5, tzinfo=UTC)
+    nobodys = pool.submit(role="ops")
+    with pytest.raises(WaitTimeout, match="still pending after 7 s"):
+        pool.wait(nobodys, timeout_s=7)
+    assert pool.now == datetime(2026, 1, 1, 0, 0, 12, tzinfo=UTC)
+    with pytest.raises(WaitTimeout, match="nothing is left to happen"):
+        pool.wait(nobodys, timeout_s=float("inf"))
+
+
+def test_a_submit_that_blocks_waits_for_room_in_virtual_time(agent: Agent) -> None:
+    with TestPool(PoolSettings(max_pending=1)) as pool:
+        pool.add_agent(agent, takes_s=30)
+        for n in range(3):
+            pool.submit(id=f"t{n}", role="dev", payload=n, block_s=60)
+            pool.run_until_idle()
+        pool.submit(id="t3", role="dev", payload=3, block_s=60)
+        assert pool.now > datetime(2026, 1, 1, 0, 0, 29, tzinfo=UTC)
+        assert pool.status("t0").state == "completed"
+
+
+def test_callbacks_are_called_at_once_and_their_errors_are_logged(
+    pool: TestPool, agent: Agent
+) -> None:
+    seen: list[str] = []
+
+    def broken(_: TaskStatus) -> None:
+        raise ValueError("no")
+
+    async def awaited(status: TaskStatus) -> None:
+        seen.append(f"async {status.id}")
+
+    pool.add_agent(agent)
+    with structlog.testing.capture_logs() as logs:
+        pool.submit(id="t1", role="dev", payload=1, on_completion=broken)
+        pool.on_completion("t1", lambda status: seen.append(status.id))
+        pool.on_completion("t1", awaited)
+        pool.run_until_idle()
+    assert seen == ["t1", "async t1"]
+    assert [row["task_id"] for row in logs if row["event"] == "callback_failed"] == ["t1"]
+
+
+def test_handlers_may_be_coroutines_and_may_submit_but_not_run_the_pool(pool: TestPool) -> None:
+    agent = Agent("a1", role="dev")
+
+    @agent.task("first")
+    async def first(task: TaskContext) -> str:
+        await asyncio.sleep(0)
+        return pool.submit(id="second", role="dev", category="second")
+
+    @agent.task("second")
+    def second(task: TaskContext) -> None:
+        pool.run_until_idle()
+
+    pool.add_agent(agent)
+    pool.submit(id="first", role="dev", category="first", max_failures=1)
+    pool.run_until_idle()
+    assert pool.result("first") == "second"
+    assert pool.status("second").state == "failed"
+    assert "cannot run the pool" in pool.status("second").result["error"]
+    pool.submit(id="none", role="dev", category="none", max_failures=1)
+    pool.run_until_idle()
+    assert "no handler for category 'none'" in pool.status("none").result["error"]
+
+
+def test_a_pool_that_never_becomes_idle_says_so(
+    pool: TestPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("balancer.testing.pool.MOST_ROUNDS", 20)
+    agent = Agent("a1", role="dev")
+    agent.task()(lambda task: pool.submit(role="dev"))
+    pool.add_agent(agent)
+    pool.submit(role="dev")
+    with pytest.raises(BalancerError, match="not idle after 20 rounds"):
+        pool.run_until_idle()
+
+
+def test_code_that_takes_an_async_balancer(pool: TestPool, agent: Agent) -> None:
+    async def produce() -> tuple[str, list[str]]:
+        seen: list[str] = []
+        async with pool.as_async() as producer:
+            task = await producer.submit(
+                role="dev", payload=4, on_completion=lambda s: seen.append(s.id)
+            )
+            status = await producer.wait(task, 10)
+            assert seen == [task]
+            return status.state.value, seen
+
+    pool.add_agent(agent)
+    state, seen = asyncio.run(produce())
+    assert state == "completed"
+    assert pool.result(seen[0]) == 8
+
+
+def test_bad_arguments(pool: TestPool, agent: Agent) -> None:
+    not_a_number: Any = "5"
+    for seconds in (-1.0, float("inf"), float("nan"), not_a_number):
+        with pytest.raises(InvalidInput, match="seconds"):
+            pool.advance(seconds)
+    with pytest.raises(InvalidInput, match="takes_s"):
+        pool.add_agent(agent, takes_s=-1)
+    with pytest.raises(InvalidInput, match="time zone"):
+        TestPool(now=datetime(2026, 1, 1))  # noqa: DTZ001 (that is the point)
+
+
+@pytest.mark.parametrize("missing", ["fakeredis", "lupa"])
+def test_without_fakeredis_it_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == missing else find(name)
+    )
+    with pytest.raises(ImportError, match=rf"needs {missing}: pip install .*\[testing\]") as error:
+        TestPool()
+    assert isinstance(error.value, faking.FakeRedisMissing)
