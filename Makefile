@@ -16,7 +16,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo demo-short dev test check bench mutants chaos chaos-short chaos-mutants lock clean
+.PHONY: help demo demo-short dev test test-shell test-node check bench mutants chaos chaos-short chaos-mutants lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,6 +32,13 @@ dev: $(STAMP) ## a Redis and a balancer to develop against
 
 test: $(STAMP) ## all tests, with at least 90 % of the branches covered
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal --cov --cov-fail-under=90
+
+test-shell: $(STAMP) ## the example agent in bash; needs redis-cli
+	$(BIN)/python -m pytest -n $(JOBS) tests/languages/test_agents.py --language shell
+	@if command -v shellcheck > /dev/null; then shellcheck examples/*.sh; else echo "shellcheck is not here: not run"; fi
+
+test-node: $(STAMP) ## the example agent in Node, and the golden vectors in JavaScript; needs node
+	$(BIN)/python -m pytest -n $(JOBS) tests/languages --language node
 
 check: $(STAMP) ## lint, format, types
 	$(BIN)/ruff check .
