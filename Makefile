@@ -60,11 +60,16 @@ chaos-short: $(STAMP) ## the same in 40 seconds
 chaos-mutants: $(STAMP) ## which planted faults chaos finds
 	$(BIN)/python -m tests.chaos.mutants
 
-lock: ## write requirements.lock anew; UPGRADE=1 takes the newest versions
+# Of what the locks say: every file with its hash, no address of an index, the same versions in all of them.
+COMPILE = $(UV) pip compile --universal --generate-hashes --no-strip-extras --no-emit-index-url --no-emit-find-links \
+	--custom-compile-command "make lock" --quiet
+
+lock: ## write the lock files anew; UPGRADE=1 takes the newest versions
 	@command -v $(UV) > /dev/null || { echo "make lock needs uv: https://docs.astral.sh/uv/" >&2; exit 1; }
-	$(UV) pip compile pyproject.toml --extra dev-server --group dev --universal --generate-hashes --no-strip-extras \
-		--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
-		$(if $(UPGRADE),--upgrade) --quiet --output-file requirements.lock > /dev/null
+	$(COMPILE) pyproject.toml --extra dev-server --group dev $(if $(UPGRADE),--upgrade) \
+		--output-file requirements.lock > /dev/null
+	$(COMPILE) pyproject.toml --constraints requirements.lock --output-file requirements-run.lock > /dev/null
+	$(COMPILE) --group build --constraints requirements.lock --output-file requirements-build.lock > /dev/null
 
 clean: ## remove what make made
 	rm -rf $(VENV) build dist .coverage .coverage.* htmlcov .hypothesis .mypy_cache .pytest_cache .ruff_cache

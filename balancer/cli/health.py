@@ -9,9 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from balancer.cli import errors, options, output
+from balancer.core.errors import InvalidInput
 
 if TYPE_CHECKING:
     from balancer.ledger.replicas import Replica
+
+#: Health of an agent whose time to live has passed.
+LOST_HEALTH = 0.2
 
 
 def health(
@@ -22,6 +26,10 @@ def health(
             "--any", help="One balancer of the pool that is well is enough, wherever it runs."
         ),
     ] = False,
+    agent: Annotated[
+        str | None,
+        typer.Option(metavar="ID", help="Ask about this agent instead: is it live?"),
+    ] = None,
     redis_url: options.RedisUrl = options.DEFAULT_URL,
     pool: options.PoolName = options.DEFAULT_POOL,
     config: options.Config = None,
@@ -32,10 +40,17 @@ def health(
     Examples:
       balancer health
       balancer health --any --json
+      balancer health --agent builder-1
 
     A loop that has not succeeded for `serve.silent_s` (30 s) is stuck. The exit code is 0
     when all is well, 6 when it is not or no balancer runs here, 4 when Redis is away.
+    An agent is well until its time to live has passed since its last heartbeat.
     """
+    if agent is not None:
+        if anywhere:
+            raise InvalidInput("--agent: together with --any it may not be given")
+        _health_of(agent, redis_url, pool, as_json)
+        return
     from balancer.ledger.replicas import replicas
 
     with options.opened(redis_url, pool) as balancer:
@@ -53,6 +68,26 @@ def health(
             output.write(
                 f"no balancer {'serves' if anywhere else 'of this host serves'} pool {pool!r}"
             )
+    if not is_well:
+        raise typer.Exit(errors.UNMET)
+
+
+def _health_of(agent_id: str, redis_url: str, pool: str, as_json: bool) -> None:
+    """One agent's: what it last said, and how long ago."""
+    from balancer.ledger.read import agents_by_id
+
+    options.check_name("--agent", agent_id)
+    with options.opened(redis_url, pool) as balancer:
+        (found,) = options.asked(balancer, lambda opened: agents_by_id(opened, [agent_id]))
+    is_well = found is not None and found.state.value == "live" and found.health > LOST_HEALTH
+    if as_json:
+        output.write_json({"healthy": is_well, "agent": found and found.model_dump(mode="json")})
+    elif found is None:
+        output.write(f"agent {agent_id!r} is not in pool {pool!r}")
+    else:
+        word = "ok" if is_well else "lost"
+        heard = output.seconds(found.heartbeat_age_s)
+        output.write(f"{word}: agent {agent_id} is {found.state.value}, last heard {heard} ago")
     if not is_well:
         raise typer.Exit(errors.UNMET)
 

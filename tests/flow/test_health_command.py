@@ -20,6 +20,7 @@ from balancer.ledger import Pool
 from balancer.ledger.replicas import NAME_MS, Replica, replicas, sign
 from balancer.loops.loop import Loop
 from balancer.service import ConsumerName, Service
+from tests.support.factories import beat
 
 HOST = socket.gethostname()
 
@@ -153,3 +154,21 @@ def test_redis_away_and_no_pool_are_errors_of_their_own(health: Health) -> None:
     assert health("--redis-url", "redis://127.0.0.1:9/0").code == 4
     answer = health("--pool", "nowhere")
     assert (answer.code, "there is no pool 'nowhere'" in answer.err) == (4, True)
+
+
+def test_an_agent_is_well_until_its_ttl_has_passed(
+    health: Health, pool: Pool, redis_client: Any
+) -> None:
+    assert health("--agent", "a1") == Answer(6, "agent 'a1' is not in pool 'p'\n", "")
+    beat(pool, "a1", interval_ms=1_000, ttl_ms=3_000)
+    answer = health("--agent", "a1")
+    assert (answer.code, answer.out[:21]) == (0, "ok: agent a1 is live,")
+    shown = json.loads(health("--agent", "a1", "--json").out)
+    assert (shown["healthy"], shown["agent"]["id"]) == (True, "a1")
+    said = int(redis_client.hget(pool.keys.agent("a1"), "beat_ms"))
+    redis_client.hset(pool.keys.agent("a1"), "beat_ms", said - 4_000)
+    answer = health("--agent", "a1")
+    redis_client.hset(pool.keys.agent("a1"), "beat_ms", said)
+    assert (answer.code, answer.out[:5]) == (6, "lost:")
+    assert health("--agent", "a b").code == 2
+    assert health("--agent", "a1", "--any").code == 2
