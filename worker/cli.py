@@ -53,7 +53,7 @@ Exit codes:
   0 stopped                 1 stopped, but gave work up, or the module failed
   2 usage                   3 another process took over this agent's id
   4 Redis out of reach for almost a TTL, and work did not stop in time
-  78 the Redis address breaks a rule
+  78 the Redis address or the environment breaks a rule
   130, 143 ended at once by another signal
 """
 
@@ -104,7 +104,7 @@ def run(
     try:
         configure()
     except ValueError as error:
-        raise BadTarget(str(error), USAGE_HINT) from None
+        raise Misconfigured(str(error)) from None
     words: tuple[str, ...] | None = context.obj
     given: dict[str, Any] = {
         "id": id, "role": role, "max_concurrent": max_concurrent, "redis_url": redis_url, "pool": pool,

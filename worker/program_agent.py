@@ -39,7 +39,7 @@ def program_agent(
         kill_after_s: from SIGTERM to SIGKILL.
 
     Raises:
-        Misconfigured: the Redis address breaks a rule.
+        Misconfigured: the Redis address or the environment breaks a rule.
         BadTarget: an argument breaks its rule, or there is no such program.
     """
     if not words:
@@ -48,10 +48,7 @@ def program_agent(
         raise BadTarget("a program needs --role: whose tasks it takes", USAGE_HINT)
     if not is_name(role):
         raise BadTarget(f"role: {role!r} is not a name", USAGE_HINT)
-    try:
-        pool = pool_name(pool)
-    except ValueError as error:
-        raise BadTarget(str(error), USAGE_HINT) from None
+    pool = pool_name(pool)
     id = id or default_id(role)
     try:
         guard = Guard()

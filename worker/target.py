@@ -8,6 +8,7 @@ import sys
 import traceback
 from types import ModuleType
 
+from balancer.protocol import Misconfigured
 from worker.agent import Agent
 
 USAGE_HINT = "worker run --help"
@@ -28,6 +29,7 @@ def load(target: str) -> Agent:
 
     Raises:
         BadTarget: there is none.
+        Misconfigured: the environment, or the address that the module gives, breaks a rule.
     """
     module_name, colon, attribute = target.partition(":")
     if not (module_name and colon and attribute):
@@ -51,6 +53,8 @@ def load(target: str) -> Agent:
 def _imported(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
+    except Misconfigured:  # the environment's fault, or the address's; not the module's
+        raise
     except Exception as error:
         # Only if it is the one asked for: a missing import inside of it is a fault of the module.
         missing = error.name if isinstance(error, ModuleNotFoundError) else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from balancer.config.keys import file_path
 from balancer.config.sources import leaves
@@ -63,7 +63,7 @@ def settings(visit: Visit) -> Iterator[Finding]:
     told = visit.config.given_settings
     if told is None:
         return
-    differing = differences(told, visit.pool.settings)
+    differing = differences(told, visit.pool.settings, visit.config.was_said)
     if not differing:
         yield ok("settings", "those of the pool are the ones that are configured here")
         return
@@ -75,11 +75,15 @@ def settings(visit: Visit) -> Iterator[Finding]:
     )
 
 
-def differences(told: PoolSettings, stored: PoolSettings) -> list[str]:
-    """Every setting that differs, as `path: stored, not told`."""
+def differences(
+    told: PoolSettings,
+    stored: PoolSettings,
+    was_said: Callable[[tuple[str, ...]], bool] = lambda _path: True,
+) -> list[str]:
+    """Every setting that differs and that somebody said."""
     ours, theirs = (dict(leaves(model.model_dump(mode="json"))) for model in (told, stored))
     return [
         f"{'.'.join(file_path(path))} is {theirs.get(path, 'not set')}, not {ours.get(path, 'set')}"
         for path in sorted(ours.keys() | theirs.keys())
-        if ours.get(path) != theirs.get(path)
+        if ours.get(path) != theirs.get(path) and was_said(file_path(path))
     ]

@@ -213,6 +213,11 @@ def test_settings_that_differ_from_what_is_configured(
     assert found.level is WARN
     assert "pool.max_losses is 3, not 4" in found.found
     assert "roles.dev.max_cost is not set, not 2" in found.found
+    stored = PoolSettings(strategy="least_loaded", roles={"ops": RoleSettings(max_cost=1)})
+    redis_client.hset(pool.keys.settings, "json", stored.model_dump_json())
+    found = row("[pool]\nmax_losses = 3\n")
+    assert found.level is OK, "what nobody said is no difference"
+    assert "roles.ops" in row("[roles.dev]\nmax_cost = 2\n").found
 
 
 def test_differences_name_each_setting() -> None:
