@@ -31,7 +31,7 @@ class Proxy:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._lock = threading.Lock()
         self._pairs: set[_Pair] = set()
-        self._to_cut, self._word = 0, b""
+        self._to_cut, self._word, self._skip = 0, b"", 0
         #: Replies that were cut so far.
         self.cuts = 0
         threading.Thread(target=self._accept, name="proxy", daemon=True).start()
@@ -41,15 +41,20 @@ class Proxy:
         """Where clients connect to."""
         return f"redis://127.0.0.1:{self._listener.getsockname()[1]}/0"
 
-    def cut_replies(self, count: int = 1, word: bytes = b"") -> None:
-        """Of the next `count` requests with this word in them no reply arrives: the connection closes instead."""
+    def cut_replies(self, count: int = 1, word: bytes = b"", skip: int = 0) -> None:
+        """Of the next `count` requests with this word in them no reply arrives: the connection closes instead. The
+        first `skip` of them are answered.
+        """
         with self._lock:
-            self._to_cut, self._word = count, word
+            self._to_cut, self._word, self._skip = count, word, skip
 
     def is_to_cut(self, request: bytes) -> bool:
         """Whether the reply to this request is one of those to cut."""
         with self._lock:
             if not self._to_cut or self._word not in request:
+                return False
+            if self._skip:
+                self._skip -= 1
                 return False
             self._to_cut -= 1
             self.cuts += 1
