@@ -16,7 +16,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo demo-short dev test test-shell test-node check bench mutants chaos chaos-short chaos-mutants lock clean
+.PHONY: help demo demo-short dev test test-shell test-node test-ha test-tls check bench mutants chaos chaos-short chaos-mutants lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +39,12 @@ test-shell: $(STAMP) ## the example agent in bash; needs redis-cli
 
 test-node: $(STAMP) ## the example agent in Node, and the golden vectors in JavaScript; needs node
 	$(BIN)/python -m pytest -n $(JOBS) tests/languages --language node
+
+test-ha: $(STAMP) ## a pool on a Redis Cluster and behind Sentinels, with failovers
+	$(BIN)/python -m pytest -n 2 --dist loadfile tests/ha
+
+test-tls: $(STAMP) ## a pool over TLS; needs a redis-server with TLS, and openssl
+	$(BIN)/python -m pytest tests/tls
 
 check: $(STAMP) ## lint, format, types
 	$(BIN)/ruff check .

@@ -178,6 +178,8 @@ class Heart:
         rows = self._inbox.read_all(self._client)
         for lease in self._leases.forget_gone(snapshot, {entry for entry, _ in rows}):
             say(lease.context.log.warning, "lease_revoked")
+        for lease in self._leases.report_again(time.monotonic()):
+            say(lease.context.log.warning, "lease_reported_again", reports=lease.reports)
         self._inbox.catch_up(rows)
 
     def _next(self, mode: Mode, *, start: bool = False, held: tuple[str, ...] = ()) -> Heartbeat:

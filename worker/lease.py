@@ -47,6 +47,9 @@ class Lease:
     began_s: float = 0.0
     deadline_s: float = float("inf")
     stop_coroutine: Callable[[], object] | None = None
+    again_s: float = float("inf")
+    """When to report it again if it is still in the inbox."""
+    reports: int = 0
 
     @property
     def nonce(self) -> str:

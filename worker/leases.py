@@ -14,6 +14,9 @@ from worker.lease import Lease, Phase
 
 #: Leases that left the inbox whose nonces are remembered: a commit that is sent again may put a nonce there once more.
 REMEMBERED = 1_000
+#: How long after its completion was sent a lease that is still in the inbox is reported again, seconds; doubles with
+#: each time, or agents would flood a stream that nobody reads.
+REPORT_AGAIN_S = 30.0
 _NEVER_S, _ALWAYS_S = float("inf"), float("-inf")
 _OPEN = (Phase.WAITING, Phase.RUNNING, Phase.FINISHED)
 
@@ -108,13 +111,26 @@ class Leases:
         with self._changed:
             return self._in(Phase.FINISHED)[:limit]
 
-    def reported(self, leases: Iterable[Lease]) -> None:
+    def reported(self, leases: Iterable[Lease], now_s: float) -> None:
         """Their completions are in the stream."""
         with self._changed:
             for lease in leases:
                 if lease.phase is Phase.FINISHED:
                     lease.phase = Phase.REPORTED
+                    lease.reports += 1
+                    lease.again_s = now_s + REPORT_AGAIN_S * 2.0 ** min(lease.reports - 1, 10)
             self._changed.notify_all()
+
+    def report_again(self, now_s: float) -> list[Lease]:
+        """What was reported long ago and is in the inbox yet is to be reported once more. Settling a second one
+        changes nothing; of the first, a Redis that lost its newest writes may know nothing.
+        """
+        with self._changed:
+            unsettled = [lease for lease in self._in(Phase.REPORTED) if now_s >= lease.again_s]
+            for lease in unsettled:
+                lease.phase = Phase.FINISHED
+            self._changed.notify_all()
+        return unsettled
 
     def held(self, *, reported: bool = False) -> tuple[str, ...]:
         """Nonces of what waits, runs or is to be reported; if asked for, of what was reported and not settled."""

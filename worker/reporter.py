@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from balancer.protocol import Keys, TextRedis
 from worker.leases import Leases
 
@@ -33,11 +35,12 @@ class Reporter:
             pipe.xadd(self._stream, lease.completion.fields())
         answers = pipe.execute(raise_on_error=False)
         refusals = [answer for answer in answers if isinstance(answer, Exception)]
-        self._leases.reported(
+        sent = [
             lease
             for lease, answer in zip(batch, answers, strict=True)
             if not isinstance(answer, Exception)
-        )
+        ]
+        self._leases.reported(sent, time.monotonic())
         if refusals:
             raise refusals[0]
         return 0.0

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -218,8 +219,28 @@ def _options(query: str, topology: Topology, *, tls: bool) -> dict[str, Any]:
             said = f"{name!r} " if re.fullmatch("[a-z_]{1,32}", name) else ""
             raise _broken(f"there is an option {said}that is none of these: {known}")
     if tls:
-        found["tls"] = {"ssl_cert_reqs": "required", "ssl_check_hostname": True} | of_tls
+        _check_files(of_tls)
+        found["tls"] = _TLS_DEFAULTS | of_tls
     return found
+
+
+def _check_files(of_tls: Mapping[str, Any]) -> None:
+    """Load what the client will load: it would go on trying, and ask at the terminal for a passphrase."""
+    if "ssl_keyfile" in of_tls and "ssl_certfile" not in of_tls:
+        raise _broken("ssl_keyfile: there is no ssl_certfile that it belongs to")
+    context = ssl.create_default_context()
+    try:
+        if "ssl_ca_certs" in of_tls:
+            context.load_verify_locations(cafile=of_tls["ssl_ca_certs"])
+    except ssl.SSLError as error:
+        raise _broken(f"ssl_ca_certs: holds no certificates: {error.reason}") from None
+    try:
+        if "ssl_certfile" in of_tls:
+            key, password = of_tls.get("ssl_keyfile"), of_tls.get("ssl_password", "")
+            context.load_cert_chain(of_tls["ssl_certfile"], key, password)
+    except ssl.SSLError as error:
+        why = error.reason or "is the ssl_password right?"
+        raise _broken(f"ssl_certfile, ssl_keyfile: cannot be used: {why}") from None
 
 
 def _file(name: str, value: str) -> str:
@@ -246,6 +267,8 @@ def _one_of(words: Mapping[str, Any]) -> Callable[[str, str], Any]:
     return read
 
 
+# The empty passphrase is for keys that need none.
+_TLS_DEFAULTS = {"ssl_cert_reqs": "required", "ssl_check_hostname": True, "ssl_password": ""}
 _YES = {"true": True, "false": False, "1": True, "0": False, "yes": True, "no": False}
 _TLS: dict[str, Callable[[str, str], Any]] = {
     "ssl_ca_certs": _file,

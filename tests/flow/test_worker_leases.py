@@ -12,6 +12,7 @@ from balancer.protocol import Mode, TextRedis, new_nonce
 from tests.flow.agent_rig import Gate, Rig, until_threads_ended
 from tests.support.wait import wait_until
 from worker import Superseded
+from worker import leases as held
 
 
 @pytest.fixture
@@ -46,6 +47,27 @@ def test_a_nonce_runs_once_in_a_boot(rig: Rig) -> None:
         rig.grant(agent.boot, "t2")
         wait_until(lambda: "t2" in {done.task for done in rig.completions()}, "t2 is done")
     assert ran == ["t1", "t2"]
+
+
+def test_a_completion_that_redis_lost_is_sent_again(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(held, "REPORT_AGAIN_S", 0.01)
+    agent = rig.agent()
+    agent.task()(lambda task: 7)
+    with capture_logs() as logs, agent:
+        rig.until_started()
+        nonce = rig.grant(agent.boot)
+        rig.until_completed()
+        rig.client.delete(rig.keys.completions)
+        again = rig.until_completed()[0]
+        rig.revoke(nonce)  # as settling does
+        rig.until_beats(8)
+        sent = len(rig.completions())
+        rig.until_beats(8)
+        assert len(rig.completions()) == sent
+    assert (again.lease, again.result) == (nonce, "7")
+    assert "lease_reported_again" in {entry["event"] for entry in logs}
 
 
 def test_a_revoked_lease_is_cancelled_and_not_reported(rig: Rig) -> None:

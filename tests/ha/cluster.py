@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from itertools import count
 from typing import Any
 
 import redis
@@ -45,6 +46,7 @@ class Cluster:
 
     def __init__(self, nodes: list[ClusterNode]) -> None:
         self.nodes, self.masters, self.replica = nodes, nodes[:3], nodes[3]
+        self._numbers = count()
 
     @property
     def url(self) -> str:
@@ -52,10 +54,10 @@ class Cluster:
         return "redis+cluster://" + ",".join(str(node.node) for node in reversed(self.nodes[1:3]))
 
     def pool_on(self, master: int) -> str:
-        """A name whose slot this master owns."""
+        """A name that no test had before, of a slot that this master owns from the beginning."""
         return next(
             name
-            for name in (f"p{n}" for n in range(1_000))
+            for name in (f"p{number}" for number in self._numbers)
             if key_slot(name.encode()) * 3 // SLOTS == master
         )
 

@@ -55,7 +55,11 @@ def said(url: str) -> dict[str, Any]:
             Topology.ONE,
             {
                 "nodes": (Node("h", 6379),),
-                "tls": {"ssl_cert_reqs": "required", "ssl_check_hostname": True},
+                "tls": {
+                    "ssl_cert_reqs": "required",
+                    "ssl_check_hostname": True,
+                    "ssl_password": "",
+                },
             },
         ),
         (
@@ -63,7 +67,7 @@ def said(url: str) -> dict[str, Any]:
             Topology.ONE,
             {
                 "nodes": (Node("h", 6379),),
-                "tls": {"ssl_cert_reqs": "none", "ssl_check_hostname": False},
+                "tls": {"ssl_cert_reqs": "none", "ssl_check_hostname": False, "ssl_password": ""},
             },
         ),
         ("unix:///run/r.sock", Topology.UNIX, {"path": "/run/r.sock"}),
@@ -103,15 +107,21 @@ def test_an_address_says(url: str, topology: Topology, fields: dict[str, Any]) -
 
 def test_files_of_tls(tmp_path: Path) -> None:
     there = tmp_path / "a b.pem"
-    there.touch()
-    url = f"rediss+cluster://h?ssl_ca_certs={tmp_path}/a%20b.pem&ssl_ca_path={tmp_path}&ssl_password=x"
+    there.write_text("no certificate")
+    url = f"rediss+cluster://h?ssl_ca_path={tmp_path}&ssl_password=x"
     assert parse_address(url).tls == {
         "ssl_cert_reqs": "required",
         "ssl_check_hostname": True,
-        "ssl_ca_certs": str(there),
         "ssl_ca_path": str(tmp_path),
         "ssl_password": "x",
     }
+    for options, rule in (
+        ("ssl_ca_certs={}", "ssl_ca_certs: holds no certificates"),
+        ("ssl_certfile={}", "ssl_certfile, ssl_keyfile: cannot be used"),
+        ("ssl_keyfile={}", "ssl_keyfile: there is no ssl_certfile"),
+    ):
+        with pytest.raises(Misconfigured, match=rule):
+            parse_address(f"rediss://h?{options.format(str(there).replace(' ', '%20'))}")
 
 
 @pytest.mark.parametrize(

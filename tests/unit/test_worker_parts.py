@@ -14,7 +14,7 @@ from worker import Agent
 from worker.command import read_output
 from worker.executor import describe_error, encode_result, is_async
 from worker.lease import Lease, Phase, read_lease
-from worker.leases import REMEMBERED, Leases
+from worker.leases import REMEMBERED, REPORT_AGAIN_S, Leases
 from worker.program_agent import default_id
 from worker.threads import Coroutines
 from worker.watch import margin_s
@@ -191,7 +191,7 @@ def test_a_nonce_that_comes_back_is_reported_again_and_never_runs_again() -> Non
     held = leases(2, first)
     held.begin(0.0)
     held.finish(first, Status.COMPLETED, 1.0, result="7")
-    held.reported([first])
+    held.reported([first], 1.0)
     held.leave(first)
     assert not held.add(lease(1))
     held.forget_gone(held.snapshot(), [])
@@ -200,6 +200,23 @@ def test_a_nonce_that_comes_back_is_reported_again_and_never_runs_again() -> Non
     assert not held.add(again)
     assert held.begin(2.0) == []
     assert [(due.entry, due.completion.result) for due in held.unreported(9)] == [("9-0", "7")]
+
+
+def test_what_stays_in_the_inbox_is_reported_again_ever_more_seldom() -> None:
+    first = lease(1)
+    held = leases(2, first)
+    held.begin(0.0)
+    held.finish(first, Status.COMPLETED, 1.0, result="7")
+    moments = []
+    for now_s in range(1, 1_000):
+        moments += [now_s] * len(held.report_again(now_s))
+        held.reported(held.unreported(9), now_s)
+    assert moments == [
+        round(1 + REPORT_AGAIN_S * (2**times - 1)) for times in range(1, len(moments) + 1)
+    ]
+    assert len(moments) == 5
+    held.forget_gone(held.snapshot(), [])
+    assert held.report_again(1e9) == []
 
 
 def test_a_revoked_nonce_that_comes_back_has_failed() -> None:
