@@ -18,12 +18,14 @@ from balancer.ledger.beat import BeatEntry, beat
 from balancer.ledger.cancel import cancel
 from balancer.ledger.commit import commit
 from balancer.ledger.due import due
+from balancer.ledger.expire import expire
 from balancer.ledger.reclaim import reclaim
 from balancer.ledger.recount import recount
 from balancer.ledger.release import release
+from balancer.ledger.role_set import pause, purge, resume
 from balancer.ledger.settle import CompletionEntry, settle, stored_result
 from balancer.ledger.submit import submit
-from balancer.ledger.tick import GAP_MS, GRACE_MS, tick
+from balancer.ledger.tick import GAP_MS, GRACE_MS, Memory, tick
 from balancer.ledger.timeout import GRACE_MS as TIMEOUT_GRACE_MS
 from balancer.ledger.timeout import timeout
 from balancer.ledger.view import Viewer
@@ -33,7 +35,7 @@ from tests.machine import picture
 from tests.machine.model import FINAL, Model
 
 BASE_US = 1_750_000_000_000_000
-SETTINGS = PoolSettings(max_losses=2, max_cost=3, max_concurrent=2)
+SETTINGS = PoolSettings(max_losses=2, max_cost=3, max_concurrent=2, max_pending=6)
 #: Task, agent, attempt, nonce.
 Grant = tuple[str, str, int, str]
 
@@ -55,6 +57,8 @@ class Harness:
         self.unsettled: set[str] = set()
         self.grants: list[Grant] = []
         self.last_entry = (0, 0)
+        #: Thousandths of Redis' memory that are used.
+        self.used = 0
         #: A fault was found: whatever follows is of no interest.
         self.broken = False
 
@@ -70,8 +74,8 @@ class Harness:
 
     def submit(self, tasks: Sequence[Task], twice: bool = False) -> None:
         self._both(
-            lambda: [answer.outcome.value for answer in submit(self.pool, tasks)],
-            lambda: [self.model.submit(task) for task in tasks],
+            lambda: [(answer.task_id, answer.outcome.value) for answer in submit(self.pool, tasks)],
+            lambda: [self.model.submit(task, self.now_us) for task in tasks],
             twice,
         )
 
@@ -81,6 +85,15 @@ class Harness:
             lambda: [self.model.cancel(id_) for id_ in ids],
             twice,
         )
+
+    def pause(self, role: str, twice: bool = False) -> None:
+        self._both(lambda: pause(self.pool, role), lambda: self.model.pause(role), twice)
+
+    def resume(self, role: str, twice: bool = False) -> None:
+        self._both(lambda: resume(self.pool, role), lambda: self.model.resume(role), twice)
+
+    def purge(self, role: str, twice: bool = False) -> None:
+        self._both(lambda: purge(self.pool, role), lambda: self.model.purge(role), twice)
 
     # --- agents
 
@@ -172,9 +185,15 @@ class Harness:
         tasks, free = self.model.tasks, self.model.free()
         for wish in plan:
             free[wish.agent] -= tasks[wish.task].task.cost
-            holds = tasks[wish.task].state == "pending" and free[wish.agent] >= 0
+            known = tasks[wish.task]
+            is_open = known.state == "pending" and known.task.role not in self.model.paused
+            holds = is_open and free[wish.agent] >= 0
             self.expect(holds, True, f"a fresh plan holds: {wish}")
-        waiting = {id_ for id_, task in tasks.items() if task.state == "pending"}
+        waiting = {
+            id_
+            for id_, task in tasks.items()
+            if task.state == "pending" and task.task.role not in self.model.paused
+        }
         mark_ms = min(self.model.mark_ms, self.now_ms)
         for task in (tasks[id_].task for id_ in waiting - {wish.task for wish in plan}):
             for id_, agent in self.model.agents.items():
@@ -187,20 +206,22 @@ class Harness:
     def sweep(self, twice: bool = False) -> None:
         """Tick, and do all that it says is due."""
         ticked = self._both(
-            lambda: tuple(tick(self.pool)),
-            lambda: self.model.tick(GRACE_MS, GAP_MS, self.now_us),
+            lambda: tuple(tick(self.pool, memory=Memory(self.used, 1_000))),
+            lambda: self.model.tick(GRACE_MS, GAP_MS, self.now_us, self.used),
             twice,
-            part=lambda answer: answer[:4],
+            part=lambda answer: answer[:4] + answer[5:],
             is_event=False,
         )
         self.latest_grace_ms = max(self.latest_grace_ms, self.model.grace_until_ms)
-        _, tries_due, leases_due, release_due, agents, *_ = ticked
+        _, tries_due, leases_due, release_due, agents, expiry_due, _ = ticked
         if leases_due:
             self.run_timeouts(twice)
         for agent in agents:
             self.reclaim(agent, twice)
         if tries_due:
             self.move_due(twice)
+        if expiry_due:
+            self.expire(twice)
         if release_due:
             self.release(twice)
 
@@ -226,9 +247,15 @@ class Harness:
 
         self._both(lambda: tuple(due(self.pool)), predicted, twice)
 
+    def expire(self, twice: bool = False) -> None:
+        def predicted() -> tuple[int, bool]:
+            return self.model.expire(self.now_us), False
+
+        self._both(lambda: tuple(expire(self.pool)), predicted, twice)
+
     def release(self, twice: bool = False) -> None:
         def predicted() -> tuple[int, int, bool]:
-            return *self.model.release(), False
+            return *self.model.release(self.now_us), False
 
         self._both(lambda: tuple(release(self.pool)), predicted, twice, is_event=False)
 

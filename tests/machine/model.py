@@ -7,15 +7,23 @@ are the judges.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from balancer.core.model import Task
+from balancer.core.moments import to_us
 from balancer.core.planner import Proposal
 from balancer.core.settings import PoolSettings
 from balancer.protocol import Completion, Heartbeat
 
 FINAL = frozenset({"completed", "dead", "cancelled"})
+WAITING = frozenset({"scheduled", "blocked", "pending", "failed"})
+#: The state in which a new task begins, by its outcome.
+STARTS = {
+    "accepted": "pending", "scheduled": "scheduled", "blocked": "blocked", "dead_parent": "dead",
+    "skipped": "cancelled", "expired": "dead",
+}  # fmt: skip
 #: What Redis must hold of each task or agent, by id.
 Stored = dict[str, tuple[Any, ...]]
 #: How many earlier boots of an agent the pool remembers.
@@ -39,6 +47,16 @@ class ModelTask:
     result: str = ""
     #: A task was blocked by it once.
     has_waiting: bool = False
+    #: When it last became ready, give or take a few microseconds.
+    ready_us: int = 0
+
+    @property
+    def moment_us(self) -> int | None:
+        """When it is dead if no agent has it by then."""
+        moments = [to_us(self.task.expires_at)] if self.task.expires_at else []
+        if self.task.max_wait_s and self.state == "pending" and not self.grants:
+            moments.append(self.ready_us + round(self.task.max_wait_s * 1_000_000))
+        return min(moments, default=None) if self.state in WAITING else None
 
 
 @dataclass
@@ -89,12 +107,19 @@ class Model:
         #: Finished tasks whose children are not told yet.
         self.untold: set[str] = set()
         self.mark_ms = self.last_tick_ms = self.grace_until_ms = 0
+        self.clock_us = 0
+        self.paused: set[str] = set()
+        self.is_memory_full = False
+        #: Tasks by dedup key.
+        self.first: dict[str, str] = {}
+        #: Roles that an agent ever had.
+        self.roles_of_agents: set[str] = set()
         #: Work or units were added: a token must lie in `wake`.
         self.added = False
 
     def story(self) -> str:
         """All that calls without an effect leave as it is."""
-        return repr((self.tasks, self.agents, self.untold))
+        return repr((self.tasks, self.agents, self.untold, self.paused, self.first))
 
     def tasks_as_stored(self) -> Stored:
         return {
@@ -125,28 +150,103 @@ class Model:
         """To be called after each transition: has an agent more units free than before?"""
         self.added |= any(units > before.get(id_, 0) for id_, units in self.free().items())
 
-    def submit(self, task: Task) -> str:
+    def submit(self, task: Task, now_us: int) -> tuple[str, str]:
+        """The id of the task that it is, and what became of it."""
         known = self.tasks.get(task.id)
         if known:
-            return "duplicate" if known.task == task else "conflict"
+            same = known.task.model_copy(update={"dedup_key": task.dedup_key}) == task
+            return task.id, "duplicate" if same else "conflict"
+        if task.dedup_key in self.first:
+            return self.first[task.dedup_key], "duplicate"
+        outcome = self._refusal_of_new(task) or self._outcome_of_new(task, now_us)
+        if outcome in STARTS:
+            self._store(task, outcome, now_us)
+        return task.id, outcome
+
+    def _refusal_of_new(self, task: Task) -> str:
         if task.cost > self.settings.max_cost:
             return "cost_over_max"
-        parents = [(parent, self.tasks.get(parent)) for parent in task.depends_on]
-        if not all(found for _, found in parents):
+        if self.is_memory_full:
+            return "redis_full"
+        waiting = [
+            t for t in self.tasks.values() if t.task.role == task.role and t.state in WAITING
+        ]
+        return "queue_full" if len(waiting) >= self.settings.max_pending else ""
+
+    def _outcome_of_new(self, task: Task, now_us: int) -> str:
+        if not set(task.depends_on) <= self.tasks.keys():
             return "unknown_parent"
-        states = {parent: found.state for parent, found in parents if found}
-        new = self.tasks[task.id] = ModelTask(task, "pending")
-        if {"dead", "cancelled"} & set(states.values()):
-            self._finish(task.id, "dead")
-            return "dead_parent"
-        new.open = {parent for parent, state in states.items() if state not in FINAL}
-        if new.open:
-            new.state = "blocked"
+        states = {self.tasks[parent].state for parent in task.depends_on}
+        if states & {"dead", "cancelled"} and task.on_parent_failure != "run":
+            return "dead_parent" if task.on_parent_failure == "fail" else "skipped"
+        if task.expires_at and to_us(task.expires_at) <= now_us:
+            return "expired"
+        if states - FINAL:
+            return "blocked"
+        is_early = task.not_before and to_us(task.not_before) > now_us
+        return "scheduled" if is_early else "accepted"
+
+    def _store(self, task: Task, outcome: str, now_us: int) -> None:
+        new = self.tasks[task.id] = ModelTask(task, "pending", ready_us=self._tick_us(now_us))
+        if task.dedup_key:
+            self.first[task.dedup_key] = task.id
+        state = STARTS[outcome]
+        if state in FINAL:
+            self._finish(task.id, state)
+            return
+        new.state = state
+        self.added |= state == "pending"
+        if state == "scheduled" and task.not_before:
+            new.due_us = to_us(task.not_before)
+        if state == "blocked":
+            new.open = {p for p in task.depends_on if self.tasks[p].state not in FINAL}
             for parent in new.open:
                 self.tasks[parent].has_waiting = True
-            return "blocked"
-        self.added = True
-        return "accepted"
+
+    def _tick_us(self, now_us: int) -> int:
+        self.clock_us = max(now_us, self.clock_us + 1)
+        return self.clock_us
+
+    def _make_ready(self, task: ModelTask, now_us: int) -> None:
+        """All parents are done."""
+        not_before_us = to_us(task.task.not_before) if task.task.not_before else 0
+        if not_before_us > now_us:
+            task.state, task.due_us = "scheduled", not_before_us
+        else:
+            task.state, task.ready_us, self.added = "pending", self._tick_us(now_us), True
+
+    def expire(self, now_us: int) -> int:
+        over = [id_ for id_, t in self.tasks.items() if (t.moment_us or now_us + 1) <= now_us]
+        for id_ in over:
+            self._finish(id_, "dead")
+        return len(over)
+
+    def pause(self, role: str) -> str:
+        return self._switch(role, role in self.paused, self.paused.add)
+
+    def resume(self, role: str) -> str:
+        self.added |= role in self.paused
+        return self._switch(role, role not in self.paused, self.paused.discard)
+
+    def _switch(self, role: str, is_so: bool, change: Callable[[str], None]) -> str:
+        if not self._knows(role):
+            return "unknown"
+        change(role)
+        return "already" if is_so else "ok"
+
+    def _knows(self, role: str) -> bool:
+        tasks = {t.task.role for t in self.tasks.values()}
+        return role in tasks | self.roles_of_agents
+
+    def purge(self, role: str) -> tuple[str, int]:
+        if not self._knows(role):
+            return "unknown", 0
+        waiting = [
+            id_ for id_, t in self.tasks.items() if t.task.role == role and t.state in WAITING
+        ]
+        for id_ in waiting:
+            self._finish(id_, "cancelled")
+        return "ok", len(waiting)
 
     def commit(self, wish: Proposal, now_us: int) -> tuple[str, int]:
         task, agent = self.tasks.get(wish.task), self.agents.get(wish.agent)
@@ -183,6 +283,7 @@ class Model:
             beat.role, most, beat.mode.value, state, beat.boot, [], beat.seq, at, heard_ms, beat.ttl_ms,
         )  # fmt: skip
         self.agents[beat.agent] = new
+        self.roles_of_agents.add(beat.role)
         if old is None:
             return "joined", heard_ms
         new.held, new.boots = old.held, old.boots
@@ -232,13 +333,13 @@ class Model:
         return outcomes.count("retry"), outcomes.count("dead")
 
     def due(self, now_us: int) -> int:
-        failed = [task for task in self.tasks.values() if task.state == "failed"]
-        ready = [task for task in failed if task.due_us <= now_us]
+        timed = [task for task in self.tasks.values() if task.state in {"failed", "scheduled"}]
+        ready = [task for task in timed if task.due_us <= now_us]
         for task in ready:
-            task.state, self.added = "pending", True
+            task.state, task.ready_us, self.added = "pending", task.due_us, True
         return len(ready)
 
-    def release(self) -> tuple[int, int]:
+    def release(self, now_us: int) -> tuple[int, int]:
         ready = dead = 0
         while self.untold:
             parent = min(self.untold)
@@ -251,7 +352,7 @@ class Model:
                     self._finish(id_, "dead")
                     dead += 1
                 elif task.open == {parent}:
-                    task.state, self.added = "pending", True
+                    self._make_ready(task, now_us)
                     ready += 1
                 task.open.discard(parent)
         return ready, dead
@@ -296,7 +397,10 @@ class Model:
         self._finish(task_id, "cancelled")
         return "cancelled"
 
-    def tick(self, grace_ms: int, gap_ms: int, now_us: int) -> tuple[bool, bool, bool, bool]:
+    def tick(self, grace_ms: int, gap_ms: int, now_us: int, used: int) -> tuple[bool, ...]:
+        """`used`: thousandths of Redis' memory."""
+        high = 1000 * self.settings.memory_high_share
+        self.is_memory_full = used >= high or (self.is_memory_full and used > high - 50)
         now_ms = now_us // 1000
         for agent in self.agents.values():
             if agent.state == "live" and agent.beat_ms >= now_ms + 2000:
@@ -314,7 +418,11 @@ class Model:
         def is_due(state: str) -> bool:
             return any(t.state == state and t.due_us <= now_us for t in self.tasks.values())
 
-        return now_ms < self.grace_until_ms, is_due("failed"), is_due("assigned"), bool(self.untold)
+        may_expire = any((t.moment_us or now_us + 1) <= now_us for t in self.tasks.values())
+        is_ready = is_due("failed") or is_due("scheduled")
+        in_grace = now_ms < self.grace_until_ms
+        due = (is_ready, is_due("assigned"), bool(self.untold), may_expire)
+        return in_grace, *due, self.is_memory_full
 
     def _refusal(self, task: ModelTask, agent: ModelAgent | None, wish: Proposal) -> str:
         if task.nonce == wish.nonce:

@@ -132,8 +132,8 @@ def _forgotten(picture: Picture, latest_ms: int, grace_ms: int) -> list[str]:
 def left_over(picture: Picture) -> Picture:
     """What is still there, of what must be gone when all work has ended and all agents have left."""
     names = {
-        "leases", "failed", "blocked", "release", "laneref", "lanedef", "classn", "classdef", "alive",
-        "agent_timers",
+        "leases", "failed", "blocked", "scheduled", "expiry", "release", "laneref", "lanedef", "classn", "classdef",
+        "alive", "agent_timers",
     }  # fmt: skip
     families = ("pending:", "lane:", "lanes:", "held:", "free:", "fc:", "parents:", "children:")
     left = {n: it for n, it in picture.items() if n in names or n.startswith(families)}

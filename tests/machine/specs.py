@@ -27,6 +27,7 @@ class TaskSpec(NamedTuple):
     run_timeout_s: float
     parents: list[int]
     ghost: bool
+    asks: tuple[str, ...]  # for a dedup key, a time to start, ...
 
 
 class BeatSpec(NamedTuple):
@@ -48,6 +49,12 @@ class DoneSpec(NamedTuple):
     error: str
 
 
+#: What a task asks for beyond the ordinary.
+ASKS: list[tuple[str, ...]] = [
+    ("later",), ("later",), ("later", "expires"), ("later", "max_wait"), ("expires",), ("expires",), ("expired",),
+    ("max_wait",), ("max_wait", "dedup"), ("dedup",), ("skip",), ("skip", "later"), ("run",),
+    ("run", "expires"), ("earlier",),
+]  # fmt: skip
 TASKS = st.builds(
     TaskSpec,
     known=st.sampled_from(["new"] * 4 + ["same", "other"]),
@@ -60,6 +67,7 @@ TASKS = st.builds(
     run_timeout_s=st.sampled_from([3600.0, 10.0]),
     parents=st.one_of(st.just([]), st.lists(PICK, max_size=3)),
     ghost=st.sampled_from([False] * 9 + [True]),
+    asks=st.sampled_from([()] * 6 + ASKS),
 )
 BEATS = st.builds(
     BeatSpec,

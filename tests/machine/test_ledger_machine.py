@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any, ClassVar
 
 import pytest
@@ -23,6 +24,7 @@ from hypothesis.stateful import (
 )
 
 from balancer.core.model import Mode, Task
+from balancer.core.moments import EPOCH
 from balancer.core.planner import Proposal
 from balancer.embedded import EmbeddedRedis
 from balancer.ledger.beat import BeatEntry
@@ -130,7 +132,41 @@ class LedgerMachine(RuleBasedStateMachine):
             run_timeout_s=spec.run_timeout_s,
             depends_on=tuple(sorted(parents | ({"ghost"} if spec.ghost else set()))),
             payload={"n": self.submitted} if self.submitted % 2 else None,
+            **self._asked(spec),
         )
+
+    def _asked(self, spec: TaskSpec) -> dict[str, Any]:
+        """No sum of the steps of time ends in these thousandths: what is due now was due before."""
+        by_name: dict[str, dict[str, Any]] = {
+            "dedup": {"dedup_key": f"key {spec.pick}"},
+            "later": {"not_before": self._in(3.077)},
+            "earlier": {"not_before": self._in(-3.077)},
+            "expires": {"expires_at": self._in(7.123)},
+            "expired": {"expires_at": self._in(-0.077) if "later" not in spec.asks else None},
+            "max_wait": {"max_wait_s": 4.123},
+            "skip": {"on_parent_failure": "skip"},
+            "run": {"on_parent_failure": "run"},
+        }
+        return {name: value for ask in spec.asks for name, value in by_name[ask].items()}
+
+    def _in(self, seconds: float) -> datetime:
+        return EPOCH + timedelta(microseconds=self.h.now_us, seconds=seconds)
+
+    @rule(
+        does=st.sampled_from(["pause", "resume", "resume", "purge", "memory"]),
+        role=st.sampled_from([*ROLES, "ghost"]),
+        spec=TASKS,
+        twice=SOMETIMES,
+    )
+    def operator(self, does: str, role: str, spec: TaskSpec, twice: bool) -> None:
+        """Someone holds a role's queue, lets it go on, or empties it; or Redis' memory fills and is freed."""
+        if does != "memory":
+            getattr(self.h, does)(role, twice)
+            return
+        for self.h.used in (849 + spec.pick % 2, 801, 800):
+            self.h.sweep()
+            self.h.submit([self._task(spec)], twice)
+        self.h.used = 0
 
     # --- agents
 
@@ -262,7 +298,10 @@ class LedgerMachine(RuleBasedStateMachine):
         back = self._say(process, process.last.model_dump(), holds, starts=new_boot)
         self.h.apply_beats([back], twice=True)
 
-    @rule(what=st.sampled_from(["reclaim", "recount", "timeout", "due", "release"]), pick=PICK)
+    @rule(
+        what=st.sampled_from(["reclaim", "recount", "timeout", "due", "expire", "release"]),
+        pick=PICK,
+    )
     def look_at_random(self, what: str, pick: int) -> None:
         agent = f"a{pick % 5}"
         match what:
@@ -274,6 +313,8 @@ class LedgerMachine(RuleBasedStateMachine):
                 self.h.run_timeouts(twice=True)
             case "due":
                 self.h.move_due(twice=True)
+            case "expire":
+                self.h.expire(twice=True)
             case _:
                 self.h.release(twice=True)
 
@@ -288,6 +329,8 @@ class LedgerMachine(RuleBasedStateMachine):
         if self.h.broken or not self.h.beats:
             return  # the first fault is the one to tell
         self.h.settle([item for item in self.h.dones if item.entry in self.h.unsettled])
+        for role in self.h.model.paused.copy():
+            self.h.resume(role)
         self._leave(self.processes[::2])
         workers = [Process(f"w{i}") for i in range(len(ROLES))]
         for process, role in zip(workers, ROLES, strict=True):

@@ -346,6 +346,9 @@ def structure_violations(state: State, prefix: str) -> list[str]:
             zadd("leases", id_, int(task["grant"].split("|")[0]) + 1000 * timeout_ms)
         if state_ == "blocked":
             zadd("blocked", id_, int(task["accepted_us"]))
+        if state_ == "scheduled":
+            zadd("scheduled", id_, int(task["not_before_us"]))
+    expected |= _option_indexes(tasks)
     open_ = [t for t in tasks.values() if t["state"] not in {"completed", "dead", "cancelled"}]
     expected["laneref"] = _texts(Counter(task["lane"] for task in open_))
     for id_, agent in agents.items():
@@ -359,8 +362,8 @@ def structure_violations(state: State, prefix: str) -> list[str]:
                 units[agent["class"]] = units.get(agent["class"], 0) + left
     live = [agent for agent in agents.values() if agent["state"] == "live"]
     expected["classn"] = _texts(Counter(agent["class"] for agent in live))
-    indexes = {"leases", "blocked", "alive", "laneref", "classn"} | {
-        key for key in own if re.match(r"(pending|lane|lanes|free|fc):", key)
+    indexes = {"leases", "blocked", "scheduled", "expiry", "alive", "laneref", "classn"} | {
+        key for key in own if re.match(r"(pending|lane|lanes|free|fc|dedup):", key)
     }
     out = [
         f"{key} is {own.get(key, {})}, should be {expected.get(key, {})}"
@@ -373,6 +376,21 @@ def structure_violations(state: State, prefix: str) -> list[str]:
     if len(own.get("wake", [])) > 1:
         out.append("wake holds more than one token")
     return out + _text_violations(own) + _inbox_violations(own, tasks, agents)
+
+
+def _option_indexes(tasks: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
+    """What the options of the tasks make of the keys `expiry` and `dedup:...`."""
+    out: dict[str, Any] = {}
+    for id_, task in tasks.items():
+        _, expires_us, max_wait_ms, hash_ = task.get("o", "fail|0|0|").split("|")
+        if hash_:
+            out[f"dedup:{hash_}"] = id_
+        moments = [int(expires_us)] if int(expires_us) else []
+        if task["state"] == "pending" and int(max_wait_ms) and "attempt" not in task:
+            moments.append(int(task["ready_us"]) + 1000 * int(max_wait_ms))
+        if moments and task["state"] in {"scheduled", "blocked", "pending", "failed"}:
+            out.setdefault("expiry", {})[id_] = min(moments)
+    return out
 
 
 def _named(own: Mapping[str, Any], kind: str) -> dict[str, dict[str, str]]:
