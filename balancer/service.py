@@ -15,6 +15,7 @@ from typing import Self
 import structlog
 from redis.exceptions import OutOfMemoryError, RedisError
 
+from balancer.config import differences
 from balancer.core.errors import BalancerError
 from balancer.core.names import new_nonce
 from balancer.core.settings import PoolSettings
@@ -120,10 +121,11 @@ class Service:
         self._client = connect(redis_url, pool=pool)
         self._blocking = connect(redis_url, pool=pool, block_s=max(BLOCK_S, tick_s))
         self.pool = answered(lambda: Pool.create(self._client, pool, settings), START_S)
-        if settings is not None and settings != self.pool.settings:
+        if differing := differences(settings or PoolSettings(), self.pool.settings):
             log.warning(
                 "settings_differed",
                 pool=pool,
+                differing=differing,
                 text="the pool keeps the settings it was created with",
             )
         self._name = answered(lambda: ConsumerName(self.pool), START_S)

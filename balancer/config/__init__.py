@@ -3,7 +3,8 @@
 Everything that is wrong is told at once, each with its key, the value, the rule and where it came from.
 """
 
+from balancer.config.compare import differences
 from balancer.config.load import Loaded, load
 from balancer.config.sources import FILE_NAME, FILE_VARIABLE, Flag
 
-__all__ = ["FILE_NAME", "FILE_VARIABLE", "Flag", "Loaded", "load"]
+__all__ = ["FILE_NAME", "FILE_VARIABLE", "Flag", "Loaded", "differences", "load"]

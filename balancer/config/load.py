@@ -58,12 +58,6 @@ class Loaded:
         """Who gave the value at a path, or the table that it stands in."""
         return of(self.origins, path)
 
-    def was_said(self, path: Path) -> bool:
-        """Whether anybody gave the value at a path, or the table of names that it would stand in."""
-        return self.origin(path).kind != "default" or (
-            path[0] in named_tables() and any(said[0] == path[0] for said in self.origins)
-        )
-
     def rows(self) -> Iterator[tuple[str, Any, Origin]]:
         """Every effective value: key, value with passwords struck out, origin."""
         for model, place in ((self.process, own_path), (self.settings, file_path)):

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
-from balancer.config.keys import file_path
-from balancer.config.sources import leaves
+from balancer.config.compare import differences
 from balancer.core.invariants import total_violations
-from balancer.core.settings import PoolSettings
 from balancer.doctor.finding import Finding, fail, ok, warn
 from balancer.doctor.visit import Visit
 from balancer.ledger.audit import read_totals
@@ -63,7 +61,7 @@ def settings(visit: Visit) -> Iterator[Finding]:
     told = visit.config.given_settings
     if told is None:
         return
-    differing = differences(told, visit.pool.settings, visit.config.was_said)
+    differing = differences(told, visit.pool.settings)
     if not differing:
         yield ok("settings", "those of the pool are the ones that are configured here")
         return
@@ -73,17 +71,3 @@ def settings(visit: Visit) -> Iterator[Finding]:
         f"the pool keeps what it was created with: {'; '.join(differing[:_MOST_NAMED])}{more}",
         "make the file say what the pool has, or create a new pool",
     )
-
-
-def differences(
-    told: PoolSettings,
-    stored: PoolSettings,
-    was_said: Callable[[tuple[str, ...]], bool] = lambda _path: True,
-) -> list[str]:
-    """Every setting that differs and that somebody said."""
-    ours, theirs = (dict(leaves(model.model_dump(mode="json"))) for model in (told, stored))
-    return [
-        f"{'.'.join(file_path(path))} is {theirs.get(path, 'not set')}, not {ours.get(path, 'set')}"
-        for path in sorted(ours.keys() | theirs.keys())
-        if ours.get(path) != theirs.get(path) and was_said(file_path(path))
-    ]

@@ -185,12 +185,13 @@ def test_clocks(look: Look, monkeypatch: pytest.MonkeyPatch) -> None:
     true_time = time.time
     monkeypatch.setattr("balancer.doctor.clock.time.time", lambda: true_time() + 10)
     row = look()["clock"]
-    assert (row.level, row.found) == (WARN, "Redis' clock is 10.000 s behind this machine's")
+    assert row.level is WARN
+    assert re.fullmatch(r"Redis' clock is (9\.9|10\.0)\d\d s behind this machine's", row.found)
     calls = iter(range(10_000))
     monkeypatch.setattr(
         "balancer.doctor.clock.time.time", lambda: true_time() + (9 if next(calls) > 9 else 0)
     )
-    assert "it jumped by -9.000 s" in look()["clock"].found
+    assert re.match(r"it jumped by -(8\.9|9\.0)\d\d s", look()["clock"].found)
 
 
 def test_a_redis_that_is_far_away(look: Look, redis_server: EmbeddedRedis) -> None:

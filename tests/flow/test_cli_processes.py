@@ -285,6 +285,31 @@ def test_text_that_the_locale_cannot_show(server: EmbeddedRedis, locale: dict[st
     assert run("task", "show", task, **environment).returncode == 0
 
 
+@pytest.mark.parametrize("locale", ["C", "POSIX"])
+def test_text_that_comes_in_under_another_locale(server: EmbeddedRedis, locale: str) -> None:
+    with connect(server.url) as client:
+        Pool.create(client, "in")
+    environment = {"BALANCER_REDIS_URL": server.url, "BALANCER_POOL": "in", "LC_ALL": locale}
+    given = ("--description", "köl ☃", "--payload", '"ü"')
+    done = run("submit", "--role", "developer", *given, **environment)
+    assert (done.returncode, done.stderr) == (0, "")
+    with Balancer(server.url, "in") as balancer:
+        body = balancer.status(done.stdout.strip()).body
+    assert body == {"description": "köl ☃", "payload": "ü"}
+
+
+def test_ctrl_c_while_a_command_waits(server: EmbeddedRedis, start: Start, tmp_path: Path) -> None:
+    with connect(server.url) as client:
+        Pool.create(client, "waits")
+    options = ("--redis-url", server.url, "--pool", "waits")
+    process = start("submit", "--role", "x", "--wait", "60", *options)
+    stderr = tmp_path / "stderr"
+    wait_until(lambda: "waiting" in stderr.read_text(), "it waits")
+    process.send_signal(signal.SIGINT)
+    assert process.wait(10) == 130
+    assert stderr.read_text().count("\n") == 1, "nothing but what it said before"
+
+
 def test_help_loads_nothing_slow() -> None:
     slow = "{'redis', 'structlog', 'rich', 'balancer.core.model'}"
     program = (

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from balancer.config import Flag, Loaded, load
+from balancer.config import Flag, Loaded, differences, load
 from balancer.config.example import example
 from balancer.config.keys import every_key, key_at
 from balancer.config.sources import MAX_BYTES
@@ -373,3 +373,15 @@ def test_keys_know_their_unit_and_bounds() -> None:
     assert role is not None
     assert (role.name, role.variable) == ("roles.*.agents", None)
     assert key_at(("pool", "nothing")) is None
+
+
+def test_a_difference_is_what_somebody_said_otherwise() -> None:
+    stored = PoolSettings(max_losses=5, estimate_min={"bug": 2}, roles={"dev": {"agents": 1}})
+    assert differences(PoolSettings(), stored) == []
+    assert differences(stored, stored) == []
+    told = PoolSettings(max_losses=4, min_health=0.5, estimate_min={"fix": 1})
+    assert differences(told, stored) == [
+        "estimate_min.bug is 2.0, not unset",
+        "estimate_min.fix is unset, not 1.0",
+        "pool.max_losses is 5, not 4",
+    ]
