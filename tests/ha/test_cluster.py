@@ -20,6 +20,7 @@ from balancer.ledger.tick import tick
 from balancer.ledger.view import Viewer
 from balancer.protocol import connect
 from balancer.protocol.causes import cause
+from tests.flow.test_acl import users
 from tests.ha.cluster import Cluster, ClusterNode
 from tests.ha.fleet import fleet
 from tests.support.factories import beat, commit, proposal, submit
@@ -56,6 +57,20 @@ def test_a_plain_address_of_a_node_is_refused_with_what_to_write(redis_cluster: 
         Pool.create(client, pool)
     with pytest.raises(Misconfigured, match=r"give redis\+cluster://"):
         Balancer(redis_cluster.masters[1].server.url, pool, deadline_s=20)
+
+
+def test_the_rights_that_the_page_lists_are_enough_on_a_cluster(redis_cluster: Cluster) -> None:
+    pool = redis_cluster.pool_on(1)
+    rules = users("acl")["balancer"]
+    for node in redis_cluster.nodes:
+        own = [rule.replace("{builds}", f"{{{pool}}}") for rule in rules]
+        node.client.execute_command("ACL SETUSER", "b", "reset", *own, "+wait", "+cluster|slots")
+        node.client.execute_command("ACL LOG", "RESET")
+    with fleet(redis_cluster.url.replace("//", "//b:SECRET-1@"), pool) as running:
+        running.begin()
+        running.more(20)
+        running.end()
+    assert [node.client.execute_command("ACL LOG") for node in redis_cluster.nodes] == [[]] * 4
 
 
 # --- a slot that moves ---

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -212,3 +213,27 @@ def test_no_secret_is_shown(url: str, shown: str) -> None:
 def test_a_cluster_needs_the_pool() -> None:
     with pytest.raises(Misconfigured, match="the name of a pool"):
         connect("redis+cluster://h")
+
+
+def test_the_options_are_those_of_the_page() -> None:
+    page = (Path(__file__).parents[2] / "docs/configuration.md").read_text()
+    section = page.partition("\n## The address of Redis\n")[2].partition("\n## ")[0]
+    table = section.partition("| option |")[2]
+    stated = {
+        name
+        for line in table.splitlines()[2:]
+        if line.startswith("| `")
+        for name in re.findall(r"`(\w+)`", line.split(" | ")[0])
+    }
+    with pytest.raises(Misconfigured) as raised:
+        parse_address("rediss+sentinel://h/m?zz=1")
+    assert stated == set(str(raised.value).partition("none of these: ")[2].split(", "))
+
+
+def test_the_forms_are_those_of_the_page() -> None:
+    page = (Path(__file__).parents[2] / "docs/configuration.md").read_text()
+    section = page.partition("\n## The address of Redis\n")[2].partition("| option |")[0]
+    forms = re.findall(r"^\| `([^`]+)`", section, re.MULTILINE)
+    assert {parse_address(form).topology for form in forms} == set(Topology)
+    for scheme in re.findall(r"`(\S+://)` over TLS", section):
+        assert parse_address(f"{scheme}h/m" if "sentinel" in scheme else f"{scheme}h").tls
