@@ -7,14 +7,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
-from balancer.core.model import Agent, LoadMetrics, Task
-from balancer.exchanges import agents, queues, submitting, tasks, waiting
+from balancer.core.model import Agent, LoadMetrics, Priority, Task
+from balancer.exchanges import agents, lives, queues, submitting, tasks, waiting
 from balancer.exchanges.awaiting import AsyncDriver
 from balancer.exchanges.opening import DEADLINE_S, address, opened
 from balancer.exchanges.watching import Callback
 from balancer.ledger import read
 from balancer.ledger.pool import PoolRef
-from balancer.ledger.read import RoleQueue, TaskStatus
+from balancer.ledger.read import RoleQueue, TaskStatus, Try
+from balancer.ledger.reprioritise import Moved
+from balancer.ledger.retry import Retried
 from balancer.ledger.submit import Submitted
 from balancer.protocol.connect import is_cluster
 
@@ -106,9 +108,25 @@ class AsyncBalancer:
         pool = await self.pool()
         await self._ask(waiting.on_completion(pool, self._driver, task_ids, callback))
 
-    async def cancel(self, task_id: str, reason: str = "cancelled") -> None:
-        """Cancel a task that no agent holds yet. See Balancer.cancel."""
-        await self._ask(tasks.cancel(await self.pool(), task_id, reason))
+    async def cancel(self, task_id: str, reason: str = "cancelled") -> bool:
+        """Cancel a task, or ask its agent to stop. See Balancer.cancel."""
+        return await self._ask(lives.cancel(await self.pool(), task_id, reason))
+
+    async def retry(self, task_ids: Sequence[str]) -> list[Retried]:
+        """Give dead tasks a new life. See Balancer.retry."""
+        return await self._ask(lives.retry(await self.pool(), task_ids))
+
+    async def retry_dead(self, role: str | None = None, reason: str | None = None) -> int:
+        """Give every dead task a new life. See Balancer.retry_dead."""
+        return await self._ask(lives.retry_dead(await self.pool(), role, reason))
+
+    async def reprioritise(self, task_ids: Sequence[str], priority: Priority | str) -> list[Moved]:
+        """Give waiting tasks another priority. See Balancer.reprioritise."""
+        return await self._ask(lives.reprioritise(await self.pool(), task_ids, priority))
+
+    async def history(self, task_id: str) -> list[Try]:
+        """The last tries of a task that did not complete. See Balancer.history."""
+        return await self._ask(lives.history(await self.pool(), task_id))
 
     async def pause_queue(self, role: str) -> None:
         """Hand out none of a role's work. See Balancer.pause_queue."""

@@ -6,14 +6,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
-from balancer.core.model import Agent, LoadMetrics, Task
-from balancer.exchanges import agents, queues, submitting, tasks, waiting
+from balancer.core.model import Agent, LoadMetrics, Priority, Task
+from balancer.exchanges import agents, lives, queues, submitting, tasks, waiting
 from balancer.exchanges.blocking import BlockingDriver
 from balancer.exchanges.opening import DEADLINE_S, address, opened
 from balancer.exchanges.watching import Callback
 from balancer.ledger import read
 from balancer.ledger.pool import Pool
-from balancer.ledger.read import RoleQueue, TaskStatus
+from balancer.ledger.read import RoleQueue, TaskStatus, Try
+from balancer.ledger.reprioritise import Moved
+from balancer.ledger.retry import Retried
 from balancer.ledger.submit import Submitted
 from balancer.protocol.connect import is_cluster
 
@@ -152,15 +154,49 @@ class Balancer:
         """
         self._ask(waiting.on_completion(self._pool, self._driver, task_ids, callback))
 
-    def cancel(self, task_id: str, reason: str = "cancelled") -> None:
-        """Cancel a task that no agent holds yet. Cancelling it again changes nothing.
+    def cancel(self, task_id: str, reason: str = "cancelled") -> bool:
+        """Cancel a task. Cancelling it again changes nothing.
+
+        Returns:
+            True when it is cancelled now. False when an agent holds it and was asked to stop: the task
+            is cancelled once that has reported, however its try ended, or is lost.
 
         Raises:
             InvalidInput: the reason is no text.
             NotFound: no such task.
-            Conflict: an agent holds it, or it has ended.
+            Conflict: it has ended otherwise.
         """
-        self._ask(tasks.cancel(self._pool, task_id, reason))
+        return self._ask(lives.cancel(self._pool, task_id, reason))
+
+    def retry(self, task_ids: Sequence[str]) -> list[Retried]:
+        """Give dead tasks a new life: no failures, no losses, a new place in the queue; their history
+        stays. An answer each; those that are not dead are left alone.
+        """
+        return self._ask(lives.retry(self._pool, task_ids))
+
+    def retry_dead(self, role: str | None = None, reason: str | None = None) -> int:
+        """Give every dead task a new life, or those of a role and with a reason (failed, timeout, lost,
+        expired, parent_failed); how many there were.
+        """
+        return self._ask(lives.retry_dead(self._pool, role, reason))
+
+    def reprioritise(self, task_ids: Sequence[str], priority: Priority | str) -> list[Moved]:
+        """Give waiting tasks another priority, and the place in the queue that goes with it. An answer
+        each; those that run or have ended are left alone.
+
+        Raises:
+            InvalidInput: there is no such priority.
+        """
+        return self._ask(lives.reprioritise(self._pool, task_ids, priority))
+
+    def history(self, task_id: str) -> list[Try]:
+        """The last ten tries of a task that did not complete, oldest first: by which agent, and how they
+        ended.
+
+        Raises:
+            NotFound: no such task.
+        """
+        return self._ask(lives.history(self._pool, task_id))
 
     def pause_queue(self, role: str) -> None:
         """Hand out none of a role's work until it is resumed. What agents hold goes on, and new work

@@ -128,7 +128,7 @@ def _key_table() -> tuple[tuple[re.Pattern[str], str], ...]:
             table.append(
                 (
                     re.escape(method(keys, "MEMBER")).replace(
-                        "MEMBER", r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
+                        "MEMBER", r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}"
                     ),
                     kind,
                 )

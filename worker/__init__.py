@@ -2,6 +2,6 @@
 
 from worker.agent import Agent
 from worker.context import TaskContext
-from worker.errors import AgentEnded, Fenced, Superseded
+from worker.errors import AgentEnded, Fenced, Reject, Superseded
 
-__all__ = ["Agent", "AgentEnded", "Fenced", "Superseded", "TaskContext"]
+__all__ = ["Agent", "AgentEnded", "Fenced", "Reject", "Superseded", "TaskContext"]

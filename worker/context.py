@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
+
+from worker.errors import Reject
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,15 @@ class TaskContext:
     payload: Any = field(repr=False)
     """Any JSON value from the producer; None if there is none."""
     cancelled: threading.Event = field(repr=False)
-    """Set when the try no longer counts (run timeout, lease taken back, fenced): return soon. What is returned or
-    raised from then on is dropped. A coroutine is cancelled as well."""
+    """Set when the task is cancelled, or the try no longer counts (run timeout, lease taken back, fenced): return
+    soon. What is returned or raised from then on is dropped. A coroutine is cancelled as well."""
     log: Any = field(repr=False)
     """A structlog logger bound to agent_id, task_id and attempt."""
+
+    def reject(self, why: str = "") -> NoReturn:
+        """End the try: this agent will not do the task, another one should. See `Reject`.
+
+        Raises:
+            Reject: always; let it leave the handler.
+        """
+        raise Reject(why)

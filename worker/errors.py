@@ -1,6 +1,12 @@
-"""How an agent can end against its will."""
+"""How an agent can end against its will; and what a handler raises to send a task elsewhere."""
 
 from __future__ import annotations
+
+
+class Reject(Exception):
+    """Raised by a handler: this agent will not do the task. It goes back to its place in the queue, neither as a
+    failure nor as a loss, and for a while to other agents first. The text is told to the balancer.
+    """
 
 
 class AgentEnded(Exception):

@@ -10,7 +10,7 @@ from typing import Any
 
 from balancer.protocol import MAX_ERROR_BYTES, MAX_RESULT_BYTES, Status
 from worker.context import TaskContext
-from worker.errors import CommandFailed
+from worker.errors import CommandFailed, Reject
 from worker.lease import Lease
 from worker.leases import Leases
 from worker.logs import say
@@ -98,6 +98,8 @@ class Executor:
             if inspect.iscoroutine(result):
                 result.close()
                 raise TypeError("the handler returned a coroutine: declare it with async def")
+        except Reject as why:
+            self._rejected(lease, why)
         except (
             BaseException
         ) as error:  # a handler that calls sys.exit() has failed; the agent goes on
@@ -111,6 +113,8 @@ class Executor:
         try:
             say(lease.context.log.info, "task_started", category=lease.task.category)
             result = await handler(lease.context)
+        except Reject as why:
+            self._rejected(lease, why)
         except BaseException as error:
             self._failed(lease, error)
         else:
@@ -129,13 +133,23 @@ class Executor:
 
     def _failed(self, lease: Lease, error: BaseException) -> None:
         text = describe_error(error)
-        if self._leases.finish(lease, Status.FAILED, time.monotonic(), error=text):
+        is_cancelled = lease.is_cancelled
+        if not self._leases.finish(lease, Status.FAILED, time.monotonic(), error=text):
+            say(lease.context.log.info, "late_error_dropped", reason=type(error).__name__)
+        elif is_cancelled:
+            say(lease.context.log.info, "task_cancelled", reason=type(error).__name__)
+        else:
             said: dict[str, Any] = {"reason": type(error).__name__, "exc_info": error}
             if isinstance(error, CommandFailed):
                 said = {"reason": error.reason}
             say(lease.context.log.warning, "task_failed", **said)
+
+    def _rejected(self, lease: Lease, why: Reject) -> None:
+        text = str(why).encode(errors="replace")[:MAX_ERROR_BYTES].decode(errors="ignore")
+        if self._leases.finish(lease, Status.REJECTED, time.monotonic(), error=text):
+            say(lease.context.log.info, "task_rejected", reason=text[:200])
         else:
-            say(lease.context.log.info, "late_error_dropped", reason=type(error).__name__)
+            say(lease.context.log.info, "late_error_dropped", reason="Reject")
 
     def _left(self, lease: Lease) -> None:
         self._leases.leave(lease)

@@ -128,6 +128,7 @@ class Heart:
         for lease in fresh:
             self._leases.add(lease)
         self._inbox.adopt(self.boot, rows[-1][0] if rows else "0-0")
+        self._inbox.catch_up(rows)  # before anything begins: what is being cancelled must not
         self._inbox.hear(rows)
         self._leases.live(sent_s + self._lifetime_s, new_boot=True)
         event = "agent_started" if self._is_first_boot else "agent_rebooted"
@@ -140,9 +141,11 @@ class Heart:
         is_start = self._is_start(sent_s)
         held = self._leases.held(reported=is_start)
         length = self._send(self._next(mode, start=is_start, held=held[:1_000]))
-        # The inbox holds exactly the open leases, so its length tells, without the bodies, that nothing was taken back;
-        # unless one came in the place of another and was not read, which takes a failover to a slower clock.
-        if was_silent or length != len(snapshot) or self._seq % COMPARE_EVERY == 0:
+        # The inbox holds exactly the open leases and their cancels, so its length tells, without the bodies, that
+        # nothing was taken back; unless one came in the place of another and was not read, which takes a failover to a
+        # slower clock.
+        is_other = length != len(snapshot) + self._inbox.others
+        if was_silent or is_other or self._seq % COMPARE_EVERY == 0:
             self._compare(snapshot)
         self._leases.live(sent_s + self._lifetime_s)
 

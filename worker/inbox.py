@@ -1,4 +1,6 @@
-"""Reads the agent's inbox: a plain stream that holds its open leases. Decides what an entry of another boot means."""
+"""Reads the agent's inbox: a plain stream that holds its open leases, and a cancel for those that are being cancelled.
+Decides what an entry of another boot means.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from balancer.protocol import BadEvent, Keys, TextRedis
+from balancer.protocol import KIND_CANCEL, KIND_TASK, BadEvent, Keys, TextRedis
 from worker.lease import Lease, Phase, read_lease
 from worker.leases import Leases
 from worker.logs import say
@@ -53,6 +55,13 @@ class Inbox:
         self._last = "0-0"
         # An entry granted to our boot was seen: the balancer knows it, and what is granted to another comes later.
         self._is_confirmed = False
+        self._others: set[str] = set()
+
+    @property
+    def others(self) -> int:
+        """How many entries of the inbox, as far as we read it, are no leases."""
+        with self._lock:
+            return len(self._others)
 
     @property
     def is_confirmed(self) -> bool:
@@ -70,7 +79,7 @@ class Inbox:
 
     def fresh(self, rows: Iterable[Row]) -> list[Lease]:
         """The leases in `rows` that are not known yet."""
-        leases = (self._read(entry, fields) for entry, fields in rows if not _is_retire(fields))
+        leases = (self._read(entry, fields) for entry, fields in rows if _kind(fields) == KIND_TASK)
         return [lease for lease in leases if lease and not self._leases.is_known(lease.nonce)]
 
     def adopt(self, boot: str, last: str) -> None:
@@ -105,17 +114,28 @@ class Inbox:
         return 0.0
 
     def catch_up(self, rows: Iterable[Row]) -> None:
-        """Take in entries of our boot below the last one read: a failover can turn the clock of ids back."""
+        """Take in, of the whole inbox, the cancels, and the leases of our boot below the last one read: a failover can
+        turn the clock of ids back.
+        """
+        rows = list(rows)
         with self._lock:
+            self._others &= {entry for entry, _ in rows}
             for entry, fields in rows:
                 is_ours = self._boot and fields.get("boot") == self._boot
-                if is_ours and _order(entry) <= _order(self._last):
-                    self._take(entry, fields)
+                is_late = is_ours and _order(entry) <= _order(self._last)
+                if _kind(fields) == KIND_TASK:
+                    if is_late:
+                        self._take(entry, fields)
+                    continue
+                self._others.add(entry)
+                if _kind(fields) == KIND_CANCEL:
+                    self._told(fields)
 
     def _take(self, entry: str, fields: dict[str, str]) -> bool:
         """False when the entry shows that another process took this agent over."""
-        if _is_retire(fields):
-            self._on_retire()
+        if _kind(fields) != KIND_TASK:
+            self._others.add(entry)
+            self._told(fields)
             return True
         lease = self._read(entry, fields)
         boot = fields.get("boot", self._boot)
@@ -132,6 +152,15 @@ class Inbox:
             self._leases.add(lease)
         return True
 
+    def _told(self, fields: dict[str, str]) -> None:
+        """An entry that is no lease. Kinds that are not known here are left alone."""
+        if _is_retire(fields):
+            self._on_retire()
+        elif _kind(fields) == KIND_CANCEL:
+            stopped = self._leases.cancel(fields.get("lease", ""))
+            if stopped:
+                say(stopped.context.log.info, "cancel_received")
+
     def _read(self, entry: str, fields: dict[str, str]) -> Lease | None:
         try:
             return read_lease(self._agent_id, entry, fields, self._log)
@@ -140,8 +169,12 @@ class Inbox:
             return None
 
 
+def _kind(fields: dict[str, str]) -> str:
+    return fields.get("kind", KIND_TASK)
+
+
 def _is_retire(fields: dict[str, str]) -> bool:
-    return fields.get("kind") == "retire"
+    return _kind(fields) == "retire"
 
 
 def _order(entry: str) -> tuple[int, int]:

@@ -32,7 +32,7 @@ class Phase(Enum):
     """Its completion is not in the stream yet, as far as we know."""
     REPORTED = auto()
     GIVEN_UP = auto()
-    """Revoked, fenced or another boot's: nothing more is said about it."""
+    """Revoked, fenced or another boot's: nothing more is said about it, unless it is released at a stop."""
 
 
 @dataclass(eq=False)
@@ -50,6 +50,10 @@ class Lease:
     again_s: float = float("inf")
     """When to report it again if it is still in the inbox."""
     reports: int = 0
+    is_cancelled: bool = False
+    """The task is being cancelled: whatever ends the try but its success is a `cancelled`."""
+    has_ended: bool = False
+    """Its completion says how it ended."""
 
     @property
     def nonce(self) -> str:
@@ -58,11 +62,13 @@ class Lease:
 
     def end(self, status: Status, result: str, error: str, now_s: float) -> None:
         """Fill in the completion; from here on it is to be reported."""
+        if self.is_cancelled and status is not Status.COMPLETED:
+            status, result, error = Status.CANCELLED, "", ""
         # Whoever clocks out of a lease that never began (no handler, unreadable) took no time.
-        took_ms = round(1_000 * (now_s - self.began_s)) if self.began_s else 0
+        took_ms = max(0, round(1_000 * (now_s - self.began_s))) if self.began_s else 0
         ended = {"status": status, "result": result, "error": error, "duration_ms": took_ms}
         self.completion = self.completion.model_copy(update=ended)
-        self.phase = Phase.FINISHED
+        self.phase, self.has_ended = Phase.FINISHED, True
 
     def interrupt(self) -> None:
         """Tell whatever runs for it to stop. Threads can only be asked."""

@@ -13,6 +13,7 @@ from balancer.protocol import Completion, Status
 from worker.lease import Lease, Phase
 
 #: Leases that left the inbox whose nonces are remembered: a commit that is sent again may put a nonce there once more.
+#: As many nonces of cancelled leases that are not here (yet) are.
 REMEMBERED = 1_000
 #: How long after its completion was sent a lease that is still in the inbox is reported again, seconds; doubles with
 #: each time, or agents would flood a stream that nobody reads.
@@ -29,6 +30,7 @@ class Leases:
         self._changed = threading.Condition()
         self._known: dict[str, Lease] = {}
         self._remembered: OrderedDict[str, Completion] = OrderedDict()
+        self._cancelled: OrderedDict[str, None] = OrderedDict()
         # Includes what was given up or timed out and has not returned yet: its unit is not free.
         self._executing: set[Lease] = set()
         self._live_until_s = _ALWAYS_S
@@ -45,8 +47,37 @@ class Leases:
                 # A Redis that lost its newest writes was told the same grant again: say how it ended, again.
                 lease.completion, lease.phase = earlier, Phase.FINISHED
             self._known[lease.nonce] = lease
+            if lease.nonce in self._cancelled:
+                del self._cancelled[lease.nonce]
+                self._cancel(lease)
             self._changed.notify_all()
             return earlier is None
+
+    def cancel(self, nonce: str) -> Lease | None:
+        """The task of this lease is being cancelled: what runs is told to stop, what has not begun never does. Kept in
+        mind for a lease that is not here yet. Returns the lease if that was news to it.
+        """
+        with self._changed:
+            lease = self._known.get(nonce)
+            if lease is None:
+                if nonce not in self._remembered:
+                    self._cancelled[nonce] = None
+                while len(self._cancelled) > REMEMBERED:
+                    self._cancelled.popitem(last=False)
+                return None
+            is_news = self._cancel(lease)
+            self._changed.notify_all()
+            return lease if is_news else None
+
+    @staticmethod
+    def _cancel(lease: Lease) -> bool:
+        if lease.is_cancelled or lease.phase not in (Phase.WAITING, Phase.RUNNING):
+            return False
+        lease.is_cancelled = True
+        lease.interrupt()
+        if lease.phase is Phase.WAITING:
+            lease.end(Status.CANCELLED, "", "", 0.0)
+        return True
 
     def is_known(self, nonce: str) -> bool:
         """Whether the inbox, as far as we read it, has an entry with this nonce."""
@@ -168,6 +199,24 @@ class Leases:
             given_up = self._give_up(self._in(*_OPEN))
             self._changed.notify_all()
         return given_up
+
+    def release(self, given_up: Iterable[Lease]) -> list[Lease]:
+        """Of what was given up at a stop, what does not run any more goes back to the balancer: it is to be reported
+        again, as released unless it had ended. Returns it.
+        """
+        with self._changed:
+            back = [
+                lease
+                for lease in given_up
+                if lease not in self._executing and self._known.get(lease.nonce) is lease
+            ]
+            for lease in back:
+                if lease.has_ended:
+                    lease.phase = Phase.FINISHED
+                else:
+                    lease.end(Status.RELEASED, "", "", 0.0)
+            self._changed.notify_all()
+        return back
 
     def live(self, until_s: float, *, new_boot: bool = False) -> None:
         """Until this moment of the monotonic clock the balancer takes nothing back. Only a new boot ends a fence."""

@@ -16,6 +16,7 @@ from worker.errors import AgentEnded, Fenced, Superseded
 from worker.executor import Executor, Handler
 from worker.heart import Heart
 from worker.inbox import Inbox
+from worker.lease import Lease
 from worker.leases import Leases
 from worker.logs import say
 from worker.loop import Loop
@@ -29,6 +30,8 @@ LONGEST_BLOCK_S = 5.0
 LINGER_S = 0.25
 #: How long work that was told to stop may take, and how long a thread may take to end, seconds.
 STILL_S, JOIN_S = 1.0, 6.0
+#: How long a stopping agent waits until what it gave back has left its inbox, seconds, and how often it looks.
+RELEASE_S, RELEASE_POLL_S = 1.0, 0.02
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +53,7 @@ class Runtime:
         interval_s, ttl_s = declaration.interval_ms / 1_000, declaration.ttl_ms / 1_000
         margin = margin_s(ttl_s)
         block_s = min(LONGEST_BLOCK_S, interval_s)
-        keys = Keys(settings.pool)
+        self._keys = keys = Keys(settings.pool)
         self._log = log = structlog.get_logger("worker").bind(agent_id=declaration.agent)
         self._linger_s = min(LINGER_S, interval_s / 4)
         self._client = client = connect(settings.redis_url, pool=settings.pool)
@@ -66,7 +69,7 @@ class Runtime:
             on_fenced=lambda left: self._end(Fenced(f"{left} tries did not stop in time")),
             log=log,
         )
-        inbox = Inbox(
+        self._inbox_part = inbox = Inbox(
             declaration.agent,
             keys,
             reading,
@@ -122,7 +125,9 @@ class Runtime:
         return self._ended.wait(timeout_s)
 
     def stop(self, timeout_s: float | None) -> bool:
-        """Finish what is held, report it, say stopped. False when something had to be given up. May be called again."""
+        """Finish what is held, report it, say stopped. What does not end in time is told to stop and given back; the
+        answer is False then. May be called again.
+        """
         with self._stop_lock:
             if self._is_clean is None:
                 self._is_clean = self._stop(timeout_s)
@@ -145,6 +150,7 @@ class Runtime:
         self._leases.wait_until_still(STILL_S)
         for loop in (self._heartbeats, self._reports, self._clock):
             loop.join(JOIN_S)
+        self._give_back(given_up)
         is_clean = not given_up and not self._leases.is_fenced and self.error is None
         self._say_stopped()
         self._executor.close()
@@ -153,6 +159,26 @@ class Runtime:
         say(self._log.info, "agent_stopped", is_clean=is_clean)
         self._ended.set()
         return is_clean
+
+    def _give_back(self, given_up: list[Lease]) -> None:
+        """Release what has stopped, and wait until that took effect: saying stopped first would count as a loss."""
+        if self.error or self._leases.is_fenced or not (back := self._leases.release(given_up)):
+            return
+        until_s, entries = time.monotonic() + RELEASE_S, {lease.entry for lease in back}
+        last_word = Reporter(self._keys, self._client, self._leases)
+        try:
+            while self._leases.unreported(1):
+                last_word.step()
+            while time.monotonic() < until_s:
+                if entries.isdisjoint(
+                    entry for entry, _ in self._inbox_part.read_all(self._client)
+                ):
+                    break
+                time.sleep(RELEASE_POLL_S)
+        except redis.RedisError as error:
+            say(
+                self._log.warning, "not_given_back", reason=f"{type(error).__name__}: {error}"[:200]
+            )
 
     def _say_stopped(self) -> None:
         # Whoever says so loses its leases at once, and must not while its work goes on. After a takeover the word is

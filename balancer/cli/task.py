@@ -92,18 +92,23 @@ def cancel(
     pool: options.PoolName = options.DEFAULT_POOL,
     as_json: options.Json = False,
 ) -> None:
-    """Cancel a task that no agent holds yet. Cancelling it again changes nothing.
+    """Cancel a task. Cancelling it again changes nothing.
+
+    An agent that holds it is asked to stop; the task ends cancelled with that try, however the try ends.
 
     Example:
       balancer task cancel gw5xk2v7q3ma4 --reason 'not needed any more'
     """
     options.check_name("task id", task_id)
     with options.opened(redis_url, pool, options.WRITE_DEADLINE_S) as balancer:
-        balancer.cancel(task_id, reason)
+        is_cancelled = balancer.cancel(task_id, reason)
     if as_json:
-        output.write_json({"id": task_id, "state": "cancelled"})
-    else:
+        state = "cancelled" if is_cancelled else "assigned"
+        output.write_json({"id": task_id, "state": state, "cancelling": not is_cancelled})
+    elif is_cancelled:
         output.note(f"cancelled {task_id}")
+    else:
+        output.note(f"asked the agent of {task_id} to stop; it ends cancelled")
 
 
 def _listed(

@@ -25,6 +25,10 @@ HOMES = {
 }
 
 
+#: The states of tasks that have ended.
+FINISHED = ("completed", "dead", "cancelled")
+
+
 class Lease(NamedTuple):
     """One lease record."""
 
@@ -34,12 +38,15 @@ class Lease(NamedTuple):
     entry: str
     #: Its agent has restarted and does not go on with it.
     is_orphaned: bool = False
+    #: Inbox entry of the wish that it be stopped; empty when nobody has that.
+    cancel: str = ""
 
     @classmethod
     def read(cls, record: str) -> Lease:
         """Parse a stored record."""
         task, cost, attempt, entry, *flags = record.split(" ")
-        return cls(task, int(cost), int(attempt), entry, "orphaned" in flags)
+        cancel = next((flag[7:] for flag in flags if flag.startswith("cancel=")), "")
+        return cls(task, int(cost), int(attempt), entry, "orphaned" in flags, cancel)
 
 
 class TaskFacts(NamedTuple):
@@ -102,6 +109,8 @@ def task_violations(task: TaskFacts) -> list[str]:
             )
     elif task.lease is not None:
         out.append(f"task {task.id}: its state is {state} but its agent still holds the lease")
+    if ("cancel" in task.fields) != bool(task.lease and task.lease.cancel):
+        out.append(f"task {task.id}: it and its lease disagree whether it is being cancelled")
     if (state == "blocked") != (task.open_parents > 0):
         out.append(f"task {task.id}: its state is {state} with {task.open_parents} open parents")
     if state == "dead" and task.fields.get("reason") in {"failed", "timeout"}:
@@ -134,10 +143,11 @@ def agent_violations(agent: AgentFacts) -> list[str]:
         out.append(
             f"agent {agent.id}: counters say {n} leases of {used} units, it holds {len(agent.leases)} of {total}"
         )
-    if sorted(agent.inbox) != sorted(agent.leases):
+    cancels = [f"cancel {nonce}" for nonce, lease in agent.leases.items() if lease.cancel]
+    if sorted(agent.inbox) != sorted([*agent.leases, *cancels]):
         out.append(
-            f"agent {agent.id}: its inbox holds {len(agent.inbox)} leases"
-            f" that are not its {len(agent.leases)} open ones"
+            f"agent {agent.id}: its inbox holds {len(agent.inbox)} leases and cancels"
+            f" that are not its {len(agent.leases)} open ones and theirs"
         )
     state = f["state"]
     if (agent.is_alive, agent.is_gone) != (state == "live", state != "live"):
@@ -164,7 +174,7 @@ def total_violations(totals: Totals) -> list[str]:
     pending = sum(role.pending for role in totals.roles.values())
     states = ("scheduled", "blocked", "failed", "leases", "completed", "dead", "cancelled")
     stored = pending + sum(totals.sizes[name] for name in states)
-    accepted = totals.counters.get("accepted", 0)
+    accepted = known(totals.counters)
     if stored != accepted:
         out.append(f"pool: {accepted} tasks were accepted, {stored} are in a state")
     if totals.counters.get("running", 0) != totals.sizes["leases"]:
@@ -190,16 +200,36 @@ def total_violations(totals: Totals) -> list[str]:
         "returned",
         "dropped",
         "scheduled",
+        "rejected",
+        "released",
+        "retried",
+        *(f"forgotten_{state}" for state in FINISHED),
     ):
         total = sum(role.counters.get(name, 0) for role in totals.roles.values())
         if total != totals.counters.get(name, 0):
             out.append(f"pool: {name} is {totals.counters.get(name, 0)}, its roles sum to {total}")
-    for name in ("scheduled", "completed", "dead", "cancelled"):
-        if totals.counters.get(name, 0) != totals.sizes[name]:
-            out.append(
-                f"pool: {name} is {totals.counters.get(name, 0)}, {totals.sizes[name]} tasks are {name}"
-            )
+    counts = {"scheduled": totals.counters.get("scheduled", 0)}
+    for name, count in (counts | finished(totals.counters)).items():
+        if count != totals.sizes[name]:
+            out.append(f"pool: {name} is {count}, {totals.sizes[name]} tasks are {name}")
     return out
+
+
+def finished(counters: Mapping[str, int]) -> dict[str, int]:
+    """Tasks in each of the states of FINISHED that are remembered, from the life counts. Those only
+    grow: a dead task that was retried died once all the same.
+    """
+    out = {
+        state: counters.get(state, 0) - counters.get(f"forgotten_{state}", 0) for state in FINISHED
+    }
+    return out | {"dead": out["dead"] - counters.get("retried", 0)}
+
+
+def known(counters: Mapping[str, int]) -> int:
+    """Tasks that were accepted and are not forgotten, from the life counts."""
+    return counters.get("accepted", 0) - sum(
+        counters.get(f"forgotten_{state}", 0) for state in FINISHED
+    )
 
 
 def waiting(counters: Mapping[str, int]) -> int:

@@ -14,11 +14,24 @@ VERSION = 1
 
 
 class Lane(NamedTuple):
-    """All waiting tasks that are interchangeable for the hard rules."""
+    """All waiting tasks that are interchangeable for the hard rules.
+
+    Tasks enter as what their producer said. What befell a task since moves it to a lane of its own kind:
+    `alone` when it could be a task that takes agents down (it goes to an agent that holds nothing, and
+    takes all its units), `avoid` when agents gave it back (until avoid_until_ms others go first).
+    """
 
     role: str
     category: str
     cost: int
+    alone: bool = False
+    avoid: tuple[str, ...] = ()
+    avoid_until_ms: int = 0
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether only role, category and cost count."""
+        return not (self.alone or self.avoid)
 
 
 class AgentClass(NamedTuple):
@@ -35,9 +48,20 @@ def _name(definition: str) -> str:
 
 @lru_cache(maxsize=20_000)
 def lane_definition(lane: Lane) -> tuple[str, str]:
-    """(id, canonical JSON) of a lane."""
-    text = json.dumps({"v": VERSION, **lane._asdict()}, sort_keys=True, separators=(",", ":"))
-    return _name(text), text
+    """(id, canonical JSON) of a lane. The scripts make those of lanes that are not plain (lane.lua):
+    the id of the plain one, `+alone`, and `+` with a hash when it avoids agents.
+    """
+    plain = {"v": VERSION, "role": lane.role, "category": lane.category, "cost": lane.cost}
+    text = json.dumps(plain, sort_keys=True, separators=(",", ":"))
+    id_, body = _name(text), text[:-1]
+    if lane.alone:
+        id_, body = f"{id_}+alone", f'{body},"alone":true'
+    if lane.avoid:
+        agents = json.dumps(lane.avoid, separators=(",", ":"))
+        avoided = f'"avoid":{agents},"until_ms":{lane.avoid_until_ms}'
+        digest = hashlib.sha1(avoided.encode(), usedforsecurity=False).hexdigest()
+        id_, body = f"{id_}+{digest[:14]}", f"{body},{avoided}"
+    return id_, body + "}"
 
 
 @lru_cache(maxsize=20_000)
@@ -51,7 +75,14 @@ def class_definition(cls: AgentClass) -> tuple[str, str]:
 def read_lane(text: str) -> Lane:
     """The lane that a stored definition describes."""
     raw = json.loads(text)
-    return Lane(raw["role"], raw["category"], raw["cost"])
+    return Lane(
+        raw["role"],
+        raw["category"],
+        raw["cost"],
+        raw.get("alone", False),
+        tuple(raw.get("avoid", ())),
+        raw.get("until_ms", 0),
+    )
 
 
 def read_class(text: str) -> AgentClass:

@@ -85,11 +85,11 @@ class Planner:
         """At most `most` proposals, first in line first; no agent beyond its units, no task twice."""
         proposals: list[tuple[float, Proposal]] = []
         for role in view.roles:
-            proposals += self._plan_role(role, min(most, role.units))
+            proposals += self._plan_role(role, min(most, role.units), view.now_ms)
         proposals.sort(key=lambda pair: pair[0])
         return [proposal for _, proposal in proposals[:most]]
 
-    def _plan_role(self, role: RoleView, most: int) -> list[tuple[float, Proposal]]:
+    def _plan_role(self, role: RoleView, most: int, now_ms: int) -> list[tuple[float, Proposal]]:
         number = count()
         classes = [(fc, self._rank(fc, number)) for fc in role.classes]
         options = [self._options(view.lane, classes) for view in role.lanes]
@@ -98,18 +98,27 @@ class Planner:
         line = [(lane.heads[0], i, 0) for i, lane in enumerate(role.lanes) if lane.heads]
         heapify(line)
         out: list[tuple[float, Proposal]] = []
+        is_kept = False
         while line and len(out) < most:
             head, i, at = heappop(line)
             lane, size, heads = role.lanes[i]
+            cost = lane.cost
             try:
-                chosen = self._choose(lane.cost, options[i], number)
+                if lane.is_plain:
+                    chosen = self._choose(cost, options[i], number)
+                else:
+                    chosen = self._choose_marked(lane, options[i], number, now_ms)
             except _Beyond:
                 break
             if chosen is None:
+                if lane.alone and not is_kept:
+                    is_kept = _keep_free(options[i])
                 continue  # nobody free can take this lane, so none of its tasks
             agent, scores = chosen
+            if lane.alone:
+                cost = agent.max_concurrent
             out.append((head.order_us, Proposal(
-                head.task, agent.id, next(nonces), lane.cost, estimates_s[i], scores, self._strategy.name, agent.type,
+                head.task, agent.id, next(nonces), cost, estimates_s[i], scores, self._strategy.name, agent.type,
             )))  # fmt: skip
             if at + 1 < len(heads):
                 heappush(line, (heads[at + 1], i, at + 1))
@@ -163,6 +172,29 @@ class Planner:
         self._take(best.ranked, best_at, cost, number)
         return agent, parts | best.match
 
+    def _choose_marked(
+        self, lane: Lane, options: list[_Option], number: count[int], now_ms: int
+    ) -> tuple[FreeAgent, Scores] | None:
+        """The best agent for a task that goes alone, or that agents gave back; its units taken.
+
+        Looks at every agent of the picture: such tasks are few. A picture shows at least four agents of a
+        class that has them, and a lane avoids three, so a class is never hidden by those it avoids.
+        """
+        avoid = lane.avoid if now_ms < lane.avoid_until_ms else ()
+        found = [
+            ((entry[0] - option.worth, entry[1], entry[2]), option, at)
+            for option in options
+            for at, entry in enumerate(option.ranked.entries)
+            if entry[3].id not in avoid and _may_take(lane, entry[3])
+        ]
+        if not found:
+            return None
+        _, option, at = min(found, key=lambda each: each[0])
+        _, _, _, agent, parts = option.ranked.entries[at]
+        units = agent.max_concurrent if lane.alone else lane.cost
+        self._take(option.ranked, at, units, number)
+        return agent, parts | option.match
+
     def _take(self, ranked: _Ranked, at: int, cost: int, number: count[int]) -> None:
         """The agent at this place has `cost` units less; it leaves when it has none."""
         entries = ranked.entries
@@ -179,6 +211,29 @@ class Planner:
         else:
             _pop(entries, at)
             heappush(entries, left)
+
+
+def _may_take(lane: Lane, agent: FreeAgent) -> bool:
+    used = agent.used
+    return used == 0 if lane.alone else used + lane.cost <= agent.max_concurrent
+
+
+def _keep_free(options: list[_Option]) -> bool:
+    """Give nothing more to the agent that is nearest to holding nothing: a task that must be alone waits
+    for that. Every plan keeps the same one, as it only gets emptier. Whether there was one.
+    """
+    entries = [
+        ((entry[3].used, entry[1], entry[3].id), option, at)
+        for option in options
+        for at, entry in enumerate(option.ranked.entries)
+    ]
+    if not entries:
+        return False
+    _, option, at = min(entries, key=lambda each: each[0])
+    if option.ranked.entries[at][2] < 0:
+        option.ranked.fresh -= 1
+    _pop(option.ranked.entries, at)
+    return True
 
 
 def leaves_nothing(view: View, proposals: list[Proposal]) -> bool:

@@ -76,10 +76,20 @@ class PoolSettings(_Settings):
     )
     head_start_s: HeadStart = HeadStart()
     retry_delay_s: Annotated[float, Field(ge=0.001, le=86_400)] = Field(
-        default=5.0, description="between a failure and the next try"
+        default=5.0,
+        description="longest wait between the first failure and the next try; doubles with each failure",
+    )
+    retry_max_delay_s: Annotated[float, Field(ge=0.001, le=86_400)] = Field(
+        default=3_600.0, description="longest wait between any failure and the next try"
     )
     max_losses: Annotated[int, Field(strict=True, ge=1, le=100)] = Field(
         default=3, description="a task that was lost with its agent this often is dead"
+    )
+    retention_s: Annotated[float, Field(ge=1, le=10 * 365 * 86_400)] = Field(
+        default=86_400.0, description="finished tasks older than this are forgotten"
+    )
+    retention_count: Annotated[int, Field(strict=True, ge=0, le=100_000_000)] = Field(
+        default=100_000, description="most finished tasks that are remembered"
     )
     max_concurrent: Units = Field(default=5, description="for agents whose role says nothing")
     max_cost: Units = Field(default=MAX_UNITS, description="for roles that say nothing")

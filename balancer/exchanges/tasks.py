@@ -1,4 +1,4 @@
-"""Asking about tasks, and taking them back."""
+"""Asking about tasks."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from typing import Any
 from balancer.core.errors import Conflict
 from balancer.core.model import TaskState
 from balancer.exchanges.watching import missing
-from balancer.inputs import check_ids, check_text
-from balancer.ledger import cancel as cancelling
+from balancer.inputs import check_ids
 from balancer.ledger import read
 from balancer.ledger.exchange import Exchange
 from balancer.ledger.pool import PoolRef
@@ -39,14 +38,3 @@ def result(pool: PoolRef, task_id: str) -> Exchange[Any]:
             f"task {task_id!r} is {found.state.value}{f': {why}' if why else ''}; it has no result"
         )
     return found.result.get("result")
-
-
-def cancel(pool: PoolRef, task_id: str, reason: str) -> Exchange[None]:
-    """Cancel a waiting task, or Conflict where it is past that."""
-    check_ids([task_id])
-    check_text("reason", reason)
-    ((outcome, state),) = yield from cancelling.cancel.steps(pool, [task_id], reason)
-    if outcome is cancelling.Outcome.UNKNOWN:
-        raise missing(pool, task_id)
-    if outcome not in (cancelling.Outcome.CANCELLED, cancelling.Outcome.ALREADY):
-        raise Conflict(f"task {task_id!r} is {state}; only a waiting task can be cancelled")

@@ -19,6 +19,7 @@ from balancer.core.invariants import (
     TaskFacts,
     Totals,
     agent_violations,
+    known,
     sum_violations,
     task_violations,
     total_violations,
@@ -66,9 +67,9 @@ def audit(pool: Pool) -> Audit:
     exact = before == after
     if exact:
         violations += sum_violations(after, agents, waiting)
-        if tasks != after.counters.get("accepted", 0):
+        if tasks != known(after.counters):
             violations.append(
-                f"pool: {after.counters.get('accepted', 0)} tasks were accepted, {tasks} were found"
+                f"pool: {known(after.counters)} tasks were accepted, {tasks} were found"
             )
     return Audit(exact, tasks, len(agents), violations, after)
 

@@ -4,8 +4,8 @@
 --      role, d (packed declaration), specializations, class, class definition, max, mode, held, nonces... | bad: reason as agent, raw as boot
 -- Returns per heartbeat: outcome
 -- Outcomes joined, ok, changed, new_boot, stale, other_boot, too_many_agents, too_many_roles, retired, bad
--- Keeps   a heartbeat never changes used or n; older entries, seqs and boots change nothing
--- Uses    agent, waiting, task, boots
+-- Keeps   a heartbeat never changes n, and used only for a task that must be alone; older entries, seqs and boots change nothing
+-- Uses    agent, waiting, task, tries, boots
 local max_losses, at, beats = int(ARGV[5], 1, 100, 'max_losses'), 5, {}
 local function arg()
   at = at + 1
@@ -75,6 +75,7 @@ local function apply(b)
     outcome = 'changed'
   end
   local is_live = b.mode ~= 'stopped'
+  if a.n == 1 and b.max > a.max then widen_alone(a, b.max) end
   if was_live and not (is_live and a.class == b.class) then class_members(a.class, -1) end
   if is_live and not (was_live and a.class == b.class) then
     class_members(b.class, 1)

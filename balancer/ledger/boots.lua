@@ -38,18 +38,30 @@ local function ttl_of(d)
   return int(ttl_ms, 0, 604800000, 'ttl_ms')
 end
 
--- The leases that a restarted agent resumes count one loss each; the others are orphaned until reclaim takes them back.
+-- The leases that a restarted agent resumes count one loss each; the others are orphaned until reclaim takes them back. One whose
+-- next loss would be its last is not resumed beside others: it goes alone next time.
 local function rebind(b, a, max_losses)
   local held = redis.call('HGETALL', k_held(a.id))
   for i = 1, #held, 2 do
     local nonce, record = held[i], held[i + 1]
     local task_id, orphaned = string.match(record, '^%S+'), is_orphaned(record)
-    local losses = tonumber(redis.call('HGET', k_task(task_id), 'losses') or 0) + 1
-    if b.held[nonce] and losses < max_losses then
+    local f = redis.call('HMGET', k_task(task_id), 'losses', 'grant')
+    local losses = tonumber(f[1] or 0) + 1
+    if b.held[nonce] and losses < max_losses and not is_last_life(losses, max_losses) then
       if orphaned then redis.call('HSET', k_held(a.id), nonce, (string.gsub(record, ' orphaned', '', 1))) end
       redis.call('HSET', k_task(task_id), 'losses', losses)
+      remember_try({ id = task_id, agent = a.id, granted_us = tonumber(string.match(f[2], '^%d+')) }, 'resumed')
     elseif not orphaned then
       redis.call('HSET', k_held(a.id), nonce, record .. ' orphaned')
     end
   end
+end
+
+-- An agent that holds a task which must be alone has more units now: it takes them all.
+local function widen_alone(a, max)
+  local held = redis.call('HGETALL', k_held(a.id))
+  local task_id, rest = string.match(held[2], '^(%S+) %d+( .*)$')
+  if not is_alone(redis.call('HGET', k_task(task_id), 'lane')) then return end
+  redis.call('HSET', k_held(a.id), held[1], task_id .. ' ' .. max .. rest)
+  a.used = max
 end

@@ -1,4 +1,4 @@
-"""Cancelling waiting tasks: the typed twin of cancel.lua."""
+"""Cancelling tasks: the typed twin of cancel.lua."""
 
 from __future__ import annotations
 
@@ -16,11 +16,13 @@ CAP = 200
 
 
 class Outcome(StrEnum):
-    """What became of one task to cancel."""
+    """What became of one task to cancel. `cancel_sent`: an agent holds it and is asked to stop; the
+    task is cancelled once the agent has reported, or is lost.
+    """
 
     CANCELLED = "cancelled"
+    CANCEL_SENT = "cancel_sent"
     ALREADY = "already"
-    ASSIGNED = "assigned"
     FINISHED = "finished"
     UNKNOWN = "unknown"
 
@@ -36,7 +38,7 @@ class Cancelled(NamedTuple):
 def cancel(
     pool: PoolRef, task_ids: Sequence[str], reason: str = "cancelled"
 ) -> Exchange[list[Cancelled]]:
-    """Cancel tasks that no agent holds, in one atomic call. At most CAP."""
+    """Cancel tasks that have not ended, in one atomic call. At most CAP."""
     if not task_ids:
         return []
     (reply,) = yield [pool.call(SCRIPT, [reason[:200], *task_ids])]

@@ -3,7 +3,7 @@
 -- ARGV 1-3 genesis, schema, now_us | 4 token of the drain lock to give back when all are assigned, or '' | per proposal: task, agent, nonce, estimate_ms|strategy, why
 -- Returns per proposal: outcome, attempt
 -- Outcomes assigned, already, not_pending, not_accepting, full, no_agent
--- Keeps   used + cost <= max at every grant; inbox, held, leases and counters change together
+-- Keeps   used + cost <= max at every grant, and a task that must be alone takes all of an agent that holds nothing; inbox, held, leases and counters change together
 -- Uses    agent, waiting, task
 local PROPOSALS = (#ARGV - 4) / 5
 if PROPOSALS < 1 or PROPOSALS > 128 or PROPOSALS % 1 ~= 0 then bad('proposals: from 1 to 128, five arguments each') end
@@ -16,7 +16,12 @@ local function judge(t, agent_id, nonce)
   local a = load_agent(agent_id)
   if not a then return 'no_agent' end
   if not accepts(a) then return 'not_accepting' end
-  if a.used + t.cost > a.max or a.n >= 1000 then return 'full' end
+  t.units = t.cost
+  if is_alone(t.lane) then
+    if a.n > 0 or t.cost > a.max then return 'full' end
+    t.units = a.max
+  end
+  if a.used + t.units > a.max or a.n >= 1000 then return 'full' end
   return 'assigned'
 end
 
@@ -32,7 +37,7 @@ for i = 5, #ARGV, 5 do
   if outcome == 'assigned' then
     local a = load_agent(agent_id)
     t.granted, t.nonce, t.attempt = true, nonce, t.attempt + 1
-    a.used, a.n = a.used + t.cost, a.n + 1
+    a.used, a.n = a.used + t.units, a.n + 1
     grants[#grants + 1] = { t = t, a = a, facts = ARGV[i + 3], why = ARGV[i + 4] }
   end
   reply[#reply + 1] = outcome
@@ -50,9 +55,9 @@ for i, g in ipairs(grants) do
   local t, a = g.t, g.a
   local priority, _, timeout_ms = facts(t)
   local entry = redis.call('XADD', k_inbox(a.id), '*', 'v', '1', 'task', t.id, 'attempt', t.attempt, 'lease', t.nonce, 'boot', a.boot,
-    'role', t.role, 'category', t.category, 'priority', priority, 'cost', t.cost, 'timeout_ms', str(timeout_ms),
+    'role', t.role, 'category', t.category, 'priority', priority, 'cost', t.units, 'timeout_ms', str(timeout_ms),
     'estimate_ms', string.match(g.facts, '^%d+'), 'body', bodies[i] or '')
-  redis.call('HSET', k_held(a.id), t.nonce, table.concat({ t.id, t.cost, t.attempt, entry }, ' '))
+  redis.call('HSET', k_held(a.id), t.nonce, table.concat({ t.id, t.units, t.attempt, entry }, ' '))
   redis.call('HSET', k_task(t.id), 'state', 'assigned', 'attempt', t.attempt, 'nonce', t.nonce, 'agent', a.id,
     'grant', table.concat({ at, str(a.freed_us), g.facts }, '|'), 'why', g.why)
   put(timeouts, K.leases, str(now_us + 1000 * timeout_ms), t.id)

@@ -18,6 +18,7 @@ local K = {
 local function k_task(id) return P .. 'task:' .. id end
 local function k_body(id) return P .. 'body:' .. id end
 local function k_result(id) return P .. 'result:' .. id end
+local function k_hist(id) return P .. 'hist:' .. id end
 local function k_parents(id) return P .. 'parents:' .. id end
 local function k_children(id) return P .. 'children:' .. id end
 local function k_dedup(hash) return P .. 'dedup:' .. hash end

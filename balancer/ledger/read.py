@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from balancer.core.health import health
-from balancer.core.invariants import waiting
+from balancer.core.invariants import finished, waiting
 from balancer.core.model import Agent, Assignment, LoadMetrics, TaskState
 from balancer.core.options import TaskOptions
 from balancer.core.strategies import reason
@@ -53,6 +53,23 @@ class TaskStatus(BaseModel):
     assignment: Assignment | None
     body: dict[str, Any]
     result: dict[str, Any]
+    cancelling: bool = Field(
+        default=False, description="an agent holds it and was asked to stop; it ends cancelled"
+    )
+
+
+class Try(BaseModel):
+    """One try of a task that did not complete. Times are seconds since 1970, by Redis' clock."""
+
+    model_config = ConfigDict(frozen=True)
+
+    agent: str
+    granted_at: float
+    ended_at: float = Field(description="for `resumed`: when the agent had come back")
+    how: str = Field(
+        description="failed, timeout, rejected, released, cancelled; lost: taken back from an agent that was"
+        " lost, stopped or restarted; resumed: its agent crashed and went on with it"
+    )
 
 
 class RoleQueue(BaseModel):
@@ -145,7 +162,38 @@ def _status(
         assignment=assignment,
         body=json.loads(body) if body else {},
         result=json.loads(result) if result else {},
+        cancelling="cancel" in fields,
     )
+
+
+@exchange
+def history(pool: PoolRef, task_id: str) -> Exchange[list[Try]]:
+    """The last ten tries of a task that did not complete, oldest first."""
+    (lines,) = yield [("LRANGE", pool.keys.hist(task_id), 0, -1)]
+    return [_try(line) for line in lines]
+
+
+class Dead(NamedTuple):
+    """One dead task, in short."""
+
+    id: str
+    role: str
+    reason: str
+
+
+@exchange
+def dead(pool: PoolRef, upto_us: int, skip: int, limit: int) -> Exchange[list[Dead]]:
+    """At most `limit` of the tasks that died until then, the earliest first, behind the first `skip`."""
+    keys = pool.keys
+    (ids,) = yield [("ZRANGEBYSCORE", keys.dead, "-inf", upto_us, "LIMIT", skip, limit)]
+    facts = (yield [("HMGET", keys.task(id_), "role", "reason") for id_ in ids]) if ids else []
+    pairs = zip(ids, facts, strict=True)
+    return [Dead(id_, role or "", reason or "") for id_, (role, reason) in pairs]
+
+
+def _try(line: str) -> Try:
+    agent, granted_us, ended_us, how = line.split(" ")
+    return Try(agent=agent, granted_at=int(granted_us) / 1e6, ended_at=int(ended_us) / 1e6, how=how)
 
 
 @exchange
@@ -235,8 +283,9 @@ def queues(pool: PoolRef) -> Exchange[list[RoleQueue]]:
         pending, head, counters = replies[3 * i : 3 * i + 3]
         numbers = {
             name: int(counters.get(name, 0))
-            for name in ("scheduled", "agents", "capacity", "used", "completed", "dead")
+            for name in ("scheduled", "agents", "capacity", "used", "completed")
         }
+        numbers["dead"] = finished({name: int(n) for name, n in counters.items()})["dead"]
         oldest = max(0.0, now - float(head[0][1]) / 1e6) if head else 0.0
         out.append(
             RoleQueue(

@@ -1,10 +1,11 @@
 -- reclaim: judges one agent's silence and takes back what it can no longer answer for.
 -- KEYS 1 meta
 -- ARGV 1-3 genesis, schema, now_us | 4 agent | 5 max_losses
--- Returns {verdict, requeued, dead, more (0, 1)}
+-- Returns {verdict, requeued, ended, more (0, 1)}
 -- Outcomes lost, gone, rebooted, alive, in_grace, must_retire, unknown
--- Keeps   silence is judged only against heartbeats that were applied; reclaimed work keeps its place
--- Uses    agent, waiting, task
+-- Keeps   silence is judged only against heartbeats that were applied; reclaimed work keeps its place;
+--      a task whose next loss would be its last waits to be alone, so that one beside a task that kills agents does not die of it
+-- Uses    agent, waiting, task, tries
 local id, max_losses = ARGV[4], int(ARGV[5], 1, 100, 'max_losses')
 local a = load_agent(id)
 if a and must_retire(a) then return { 'must_retire', 0, 0, 0 } end
@@ -37,30 +38,36 @@ if a.state == 'live' then
   end
 end
 
-local held, requeued, dead, left = redis.call('HGETALL', k_held(id)), 0, 0, 0
+local held, requeued, ended, left = redis.call('HGETALL', k_held(id)), 0, 0, 0
 for i = 1, #held, 2 do
   local nonce, task_id = held[i], string.match(held[i + 1], '^%S+')
   if verdict ~= 'rebooted' or is_orphaned(held[i + 1]) then
-    if requeued + dead == 150 then
+    if requeued + ended == 150 then
       left = 1
       break
     end
     local t = load_task(task_id)
     close_lease(t, a, 'revoked')
-    redis.call('HSET', k_task(task_id), 'losses', t.losses + 1, 'close', t.close)
+    remember_try(t, 'lost')
+    local losses = t.losses + 1
+    redis.call('HSET', k_task(task_id), 'losses', losses, 'close', t.close)
     count(t.role, 'reclaimed', 1)
-    if t.losses + 1 >= max_losses then
+    if t.cancel then
+      end_cancelled(t, '0')
+      ended = ended + 1
+    elseif losses >= max_losses then
       finish(t, 'dead', 'lost', '0')
-      dead = dead + 1
+      ended = ended + 1
     else
-      redis.call('HSET', k_task(task_id), 'state', 'pending')
+      if is_last_life(losses, max_losses) and not is_alone(t.lane) then change_lane(t, true) end
+      redis.call('HSET', k_task(task_id), 'state', 'pending', 'lane', t.lane)
       place(t)
       requeued = requeued + 1
     end
     event('reclaimed', task_id, id, nonce)
   end
 end
-if verdict == 'rebooted' and requeued + dead == 0 then verdict = grace_until_ms and 'in_grace' or 'alive' end
+if verdict == 'rebooted' and requeued + ended == 0 then verdict = grace_until_ms and 'in_grace' or 'alive' end
 if left == 1 then
   look_again(now_ms)
 elseif a.state == 'live' then
@@ -69,4 +76,4 @@ end
 save_tasks()
 save_agents()
 save_common()
-return { verdict, requeued, dead, left }
+return { verdict, requeued, ended, left }

@@ -24,13 +24,13 @@ class Outcome(StrEnum):
 
 
 class Reclaimed(NamedTuple):
-    """The verdict, how many tasks went back into the queue, how many had been lost too often, and
-    whether leases are left.
+    """The verdict, how many tasks went back into the queue, how many ended (lost too often, or being
+    cancelled), and whether leases are left.
     """
 
     outcome: Outcome
     requeued: int
-    dead: int
+    ended: int
     more: bool
 
 
@@ -41,5 +41,5 @@ def reclaim(pool: Pool, agent_id: str) -> Reclaimed:
     Safe to call at any time: the script judges for itself. At most 150 leases a call. An agent that
     must retire is left to `retire`, which counts nothing against its tasks.
     """
-    outcome, requeued, dead, more = pool.run(SCRIPT, [agent_id, pool.settings.max_losses])
-    return Reclaimed(Outcome(outcome), int(requeued), int(dead), bool(more))
+    outcome, requeued, ended, more = pool.run(SCRIPT, [agent_id, pool.settings.max_losses])
+    return Reclaimed(Outcome(outcome), int(requeued), int(ended), bool(more))

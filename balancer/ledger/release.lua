@@ -1,22 +1,24 @@
 -- release: children of finished parents learn it; a failure goes down the graph level by level.
 -- KEYS 1 meta
 -- ARGV 1-3 genesis, schema, now_us
--- Returns {ready, dead, more (0, 1)}
--- Outcomes ready, dead
+-- Returns {ready, dead, skipped, more (0, 1)}
+-- Outcomes ready, dead, skipped
 -- Keeps   a child is told once per parent: only the removal of that parent from its set counts
 -- Uses    waiting, task
-local budget, ready, dead = 200, 0, 0
+local budget, ready, dead, skipped = 200, 0, 0, 0
 
 local function tell(child, parent, parent_state)
   redis.call('ZREM', k_children(parent), child)
   if redis.call('SREM', k_parents(child), parent) == 0 then return end
   local t = load_task(child)
-  if parent_state ~= 'completed' then
+  local policy = parent_state == 'completed' and 'run' or options(t)
+  if policy ~= 'run' then
+    local is_skipped = policy == 'skip'
     redis.call('ZREM', K.blocked, child)
     redis.call('DEL', k_parents(child))
-    finish(t, 'dead', 'parent_failed', '0')
-    event('dead', child, '-', 'parent_failed')
-    dead = dead + 1
+    finish(t, is_skipped and 'cancelled' or 'dead', 'parent_failed', '0')
+    event(is_skipped and 'cancelled' or 'dead', child, '-', 'parent_failed ' .. parent)
+    if is_skipped then skipped = skipped + 1 else dead = dead + 1 end
   elseif redis.call('EXISTS', k_parents(child)) == 0 then
     redis.call('ZREM', K.blocked, child)
     event(make_ready(t) == 'pending' and 'ready' or 'scheduled', child, '-', parent)
@@ -39,4 +41,4 @@ while budget > 0 do
 end
 save_tasks()
 save_common()
-return { ready, dead, redis.call('EXISTS', K.release) }
+return { ready, dead, skipped, redis.call('EXISTS', K.release) }

@@ -11,14 +11,17 @@ SCRIPT = Script("release")
 
 
 class Released(NamedTuple):
-    """How many children became ready, how many died of their parent, and whether work is left."""
+    """How many children became ready, how many died of their parent or were cancelled for it, and
+    whether work is left.
+    """
 
     ready: int
     dead: int
+    skipped: int
     more: bool
 
 
 def release(pool: Pool) -> Released:
     """Work off at most 200 children of finished parents."""
-    ready, dead, more = pool.run(SCRIPT)
-    return Released(int(ready), int(dead), bool(more))
+    ready, dead, skipped, more = pool.run(SCRIPT)
+    return Released(int(ready), int(dead), int(skipped), bool(more))

@@ -4,7 +4,7 @@
 -- Returns {outcome, requeued, more (0, 1)}
 -- Outcomes retired, not_due, unknown
 -- Keeps   nothing is counted against the tasks: no loss, no failure; they go back to their places
--- Uses    agent, waiting, task
+-- Uses    agent, waiting, task, tries
 local id = ARGV[4]
 local a = load_agent(id)
 if not a then return { 'unknown', 0, 0 } end
@@ -23,9 +23,14 @@ local held, requeued = redis.call('HGETALL', k_held(id)), 0
 for i = 1, math.min(#held, 300), 2 do
   local t = load_task((string.match(held[i + 1], '^%S+')))
   close_lease(t, a, 'revoked')
-  redis.call('HSET', k_task(t.id), 'state', 'pending', 'close', t.close)
+  remember_try(t, 'released')
   count(t.role, 'reclaimed', 1)
-  place(t)
+  if t.cancel then
+    end_cancelled(t, '0')
+  else
+    redis.call('HSET', k_task(t.id), 'state', 'pending', 'close', t.close)
+    place(t)
+  end
   event('reclaimed', t.id, id, held[i])
   requeued = requeued + 1
 end

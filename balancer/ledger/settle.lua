@@ -1,20 +1,23 @@
 -- settle: completions take effect, each at most once, and are acknowledged and deleted in the same call.
 -- KEYS 1 meta
--- ARGV 1-3 genesis, schema, now_us | 4 retry_delay_us | per entry: id, kind (event, bad), then
+-- ARGV 1-3 genesis, schema, now_us | 4-6 back-off: base_us, cap_us, draw | per entry: id, kind (event, bad), then
 --      event: agent, task, attempt, nonce, status, result, took_ms | bad: reason, raw fields, '', '', '', '', ''
--- Returns per entry: outcome; last: whether parents wait in release (0, 1)
--- Outcomes ok, retry, dead, duplicate, stale, unknown, bad
+-- Returns per entry: outcome; then the soonest retry in us (0: none), and whether parents wait in release (0, 1)
+-- Outcomes ok, retry, dead, requeued, cancelled, duplicate, stale, unknown, bad
 -- Keeps   a unit is freed once, by the removal of its own lease; acknowledged only together with its effect
--- Uses    agent, waiting, task
-local retry_delay_us = int(ARGV[4], 0, 86400000000, 'retry_delay_us')
-local ENTRIES = (#ARGV - 4) / 9
+-- Uses    agent, waiting, task, tries
+read_backoff(4)
+local ENTRIES, STATUSES = (#ARGV - 6) / 9, { completed = true, failed = true, rejected = true, released = true, cancelled = true }
 if ENTRIES < 1 or ENTRIES > 100 or ENTRIES % 1 ~= 0 then bad('entries: from 1 to 100, nine arguments each') end
-for i = 5, #ARGV, 9 do
+for i = 7, #ARGV, 9 do
   local kind, status = ARGV[i + 1], ARGV[i + 6]
   if not string.match(ARGV[i], '^%d+%-%d+$') then bad('entry: ' .. ARGV[i] .. ' is not a stream id') end
   if kind ~= 'bad' and kind ~= 'event' then bad('kind: ' .. kind) end
-  if kind == 'event' and status ~= 'completed' and status ~= 'failed' then bad('status: ' .. status) end
-  if kind == 'event' then int(ARGV[i + 8], 0, 9007199254740991, 'took_ms') end
+  if kind == 'event' then
+    if not STATUSES[status] then bad('status: ' .. status) end
+    if #ARGV[i + 7] > 8192 then bad('result: ' .. #ARGV[i + 7] .. ' bytes; at most 8192') end
+    int(ARGV[i + 8], 0, 9007199254740991, 'took_ms')
+  end
 end
 local ids, reply = {}, {}
 
@@ -22,8 +25,7 @@ local function judge(t, agent_id, attempt, nonce)
   if not t then return 'unknown' end
   if t.nonce ~= nonce or t.agent ~= agent_id or tostring(t.attempt) ~= attempt then return 'stale' end
   if t.state == 'assigned' then return 'ok' end
-  if t.close == 'completed' or t.close == 'failed' then return 'duplicate' end
-  return 'stale'
+  return t.close == 'revoked' and 'stale' or 'duplicate'
 end
 
 local function apply(t, status, result, took_ms)
@@ -33,18 +35,23 @@ local function apply(t, status, result, took_ms)
   elseif t.attempt > 1 then
     redis.call('DEL', k_result(t.id)) -- an earlier try's, not this one's
   end
-  if status == 'failed' then return fail_try(t, 'failed', retry_delay_us) end
-  finish(t, 'completed', '', took_ms)
-  return 'ok'
+  if status == 'completed' and not t.cancel then
+    finish(t, 'completed', '', took_ms)
+    event('completed', t.id, t.agent, 'ok')
+    return 'ok'
+  end
+  if status ~= 'completed' then remember_try(t, status) end
+  if t.cancel then return end_cancelled(t, took_ms) end
+  if status ~= 'failed' then return give_back_task(t, status) end
+  local outcome = fail_try(t, 'failed')
+  event('failed', t.id, t.agent, outcome)
+  return outcome
 end
 
 local function take_effect(i)
   local t = load_task(ARGV[i + 3], ARGV[i + 6] == 'completed' and 11 or nil)
   local outcome = judge(t, ARGV[i + 2], ARGV[i + 4], ARGV[i + 5])
   if outcome == 'ok' then outcome = apply(t, ARGV[i + 6], ARGV[i + 7], ARGV[i + 8]) end
-  if outcome == 'ok' or outcome == 'retry' or outcome == 'dead' then
-    event(outcome == 'ok' and 'completed' or 'failed', t.id, t.agent, outcome)
-  end
   return outcome
 end
 
@@ -55,7 +62,7 @@ local function set_aside(entry, reason, raw)
   return 'bad'
 end
 
-for i = 5, #ARGV, 9 do
+for i = 7, #ARGV, 9 do
   local entry, outcome = ARGV[i], nil
   if ARGV[i + 1] == 'bad' then
     outcome = set_aside(entry, ARGV[i + 2], ARGV[i + 3])
@@ -77,5 +84,6 @@ end
 save_tasks()
 save_agents()
 save_common()
+reply[#reply + 1] = SOONEST_US or 0
 reply[#reply + 1] = redis.call('EXISTS', K.release)
 return reply

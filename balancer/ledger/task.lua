@@ -1,5 +1,5 @@
 -- Tasks: read, and the ends of a life; what is written is gathered and written once per key.
-local CLOSED, REFS = {}, {}
+local CLOSED, REFS, DEFS = {}, {}, {}
 
 -- The first 8 suffice for a grant, the first 11 for a completion; a shorter read is a faster one.
 local FIELDS = {
@@ -17,6 +17,9 @@ local function load_task(id, most)
   }
 end
 
+-- Whether a task of this lane goes alone to an agent that holds nothing.
+local function is_alone(lid) return string.find(lid, '+alone', 1, true) ~= nil end
+
 -- Ends a task for good. The caller has removed it from where it was.
 local function finish(t, state, reason, took_ms)
   local at = str(now_us)
@@ -32,32 +35,20 @@ local function finish(t, state, reason, took_ms)
   forget_expiry(t.id)
 end
 
--- Closes a task's open lease for good. True when this call removed it; only then did capacity change. The caller stores t.close.
+-- Closes a task's open lease for good. True when this call removed it; only then did capacity change. The caller stores t.close,
+-- and ends the task when t.cancel says that it was being cancelled.
 local function close_lease(t, a, how)
   local record = redis.call('HGET', k_held(a.id), t.nonce)
   if not record then return false end
-  local cost, entry = string.match(record, '^%S+ (%d+) %d+ (%S+)')
+  local cost, entry, flags = string.match(record, '^%S+ (%d+) %d+ (%S+)(.*)')
   redis.call('HDEL', k_held(a.id), t.nonce)
   give_back(a, tonumber(cost))
   put(CLOSED, k_inbox(a.id), nil, entry)
+  t.cancel = flags ~= '' and string.match(flags, ' cancel=(%S+)')
+  if t.cancel then put(CLOSED, k_inbox(a.id), nil, t.cancel) end
   put(TAKEN, K.leases, nil, t.id)
   t.close = how
   return true
-end
-
--- A try failed: the next one after a delay, or the end.
-local function fail_try(t, reason, retry_delay_us)
-  local failures, _, max_failures = t.failures + 1, facts(t)
-  count(t.role, 'failed_attempts', 1)
-  if failures >= max_failures then
-    redis.call('HSET', k_task(t.id), 'failures', failures)
-    finish(t, 'dead', reason, str(math.floor((now_us - t.granted_us) / 1000)))
-    return 'dead'
-  end
-  redis.call('HSET', k_task(t.id), 'state', 'failed', 'reason', reason, 'failures', failures, 'close', t.close)
-  redis.call('ZADD', K.failed, str(now_us + retry_delay_us), t.id)
-  begin_wait(t, 'failed')
-  return 'retry'
 end
 
 local function save_tasks()
@@ -68,6 +59,8 @@ local function save_tasks()
     if redis.call('HINCRBY', K.laneref, lid, delta) <= 0 then
       redis.call('HDEL', K.laneref, lid)
       redis.call('HDEL', K.lanedef, lid)
+    elseif DEFS[lid] then
+      redis.call('HSET', K.lanedef, lid, DEFS[lid])
     end
   end
   for lid, role in pairs(LANES) do

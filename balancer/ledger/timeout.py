@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from balancer.ledger.backoff import backoff_args
 from balancer.ledger.pool import Pool
 from balancer.ledger.script import Script
 
@@ -13,15 +14,18 @@ GRACE_MS = 5_000
 
 
 class TimedOut(NamedTuple):
-    """How many tries ran too long: to be tried again, dead; and whether more are due."""
+    """How many tries ran too long: to be tried again, dead, of tasks that were being cancelled; and
+    whether more are due.
+    """
 
     retry: int
     dead: int
+    cancelled: int
     more: bool
 
 
-def timeout(pool: Pool, grace_ms: int = GRACE_MS) -> TimedOut:
-    """Fail at most 100 tries that ran past their run timeout."""
-    retry_delay_us = round(pool.settings.retry_delay_s * 1_000_000)
-    retry, dead, more = pool.run(SCRIPT, [retry_delay_us, grace_ms])
-    return TimedOut(int(retry), int(dead), bool(more))
+def timeout(pool: Pool, grace_ms: int = GRACE_MS, *, draw: int | None = None) -> TimedOut:
+    """Fail at most 100 tries that ran past their run timeout. `draw`: as in settle."""
+    args = [*backoff_args(pool.settings, draw), grace_ms]
+    retry, dead, cancelled, more = pool.run(SCRIPT, args)
+    return TimedOut(int(retry), int(dead), int(cancelled), bool(more))

@@ -115,6 +115,7 @@ class CompletionConsumer(Loop):
         self._reader = Reader(pool, reading, pool.keys.completions, consumer, settling.CAP)
         self._on_retry = on_retry
         self._own_first, self._release_due, self._claimed_at = True, False, 0.0
+        self._retry_in_s: float | None = None
 
     def wait(self, stop: threading.Event) -> None:
         """Nothing to wait for: the read itself blocks."""
@@ -133,13 +134,16 @@ class CompletionConsumer(Loop):
         )
         while self._release_due:
             self._release_due = release(self._pool).more
-        if settling.Outcome.RETRY in outcomes:
-            self._on_retry(self._pool.settings.retry_delay_s)
+        if self._retry_in_s is not None:
+            self._on_retry(self._retry_in_s)
+            self._retry_in_s = None
         return outcomes
 
     def _settle(self, part: Sequence[CompletionEntry]) -> list[settling.Outcome]:
-        outcomes, release_due = settling.settle(self._pool, part)
+        outcomes, release_due, retry_in_s = settling.settle(self._pool, part)
         self._release_due |= release_due
+        if retry_in_s is not None:
+            self._retry_in_s = min(retry_in_s, self._retry_in_s or retry_in_s)
         return outcomes
 
     def _left_over(self) -> list[tuple[str, Fields]]:

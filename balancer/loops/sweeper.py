@@ -15,6 +15,7 @@ import structlog
 from balancer.ledger import recount as recounting
 from balancer.ledger.due import due
 from balancer.ledger.expire import expire
+from balancer.ledger.gc import gc
 from balancer.ledger.pool import Pool
 from balancer.ledger.reclaim import Outcome, reclaim
 from balancer.ledger.release import release
@@ -31,6 +32,8 @@ SWEEP_S = 0.5
 RECOUNTS = 5
 #: Pages of one kind of work a sweep; what is left comes with the next.
 PAGES = 50
+#: Seconds between two looks for finished tasks to forget, when the last one found none too many.
+FORGET_S = 5.0
 
 
 class Swept(NamedTuple):
@@ -42,6 +45,7 @@ class Swept(NamedTuple):
     timed_out: int
     expired: int
     released: int
+    forgotten: int
     mended: int
     in_grace: bool
 
@@ -55,7 +59,7 @@ class Sweeper(Loop):
         super().__init__(pool)
         self._pool, self._sweep_s, self._recounted = pool, sweep_s, 0
         self._due_at, self._hint = math.inf, threading.Event()
-        self._memory_full = False
+        self._memory_full, self._forget_at = False, 0.0
 
     def due_in(self, delay_s: float) -> None:
         """A hint from another thread: something will be due then. A lost one costs a sweep interval."""
@@ -79,7 +83,7 @@ class Sweeper(Loop):
         lost, taken = self._reclaim(now.agents)
         for _ in range(PAGES if now.leases_due else 0):
             over = timeout(pool)
-            timed_out += over.retry + over.dead
+            timed_out += over.retry + over.dead + over.cancelled
             if not over.more:
                 break
         for _ in range(PAGES if now.tries_due else 0):
@@ -94,13 +98,14 @@ class Sweeper(Loop):
                 break
         for _ in range(PAGES if now.release_due or timed_out or taken or expired else 0):
             told = release(pool)
-            released += told.ready + told.dead
+            released += told.ready + told.dead + told.skipped
             if not told.more:
                 break
         swept = Swept(
-            lost, taken, moved, timed_out, expired, released, self._recount(), now.in_grace
-        )
-        if any(swept[:5]) or swept.mended:
+            lost, taken, moved, timed_out, expired, released, self._forget(), self._recount(),
+            now.in_grace,
+        )  # fmt: skip
+        if any(swept[:5]) or swept.forgotten or swept.mended:
             log.info("swept", **swept._asdict())
         return swept
 
@@ -121,7 +126,7 @@ class Sweeper(Loop):
                     taken += self._retire(agent_id)
                     break
                 lost += verdict.outcome is Outcome.LOST
-                taken += verdict.requeued + verdict.dead
+                taken += verdict.requeued + verdict.ended
                 more = verdict.more
         return lost, taken
 
@@ -131,6 +136,19 @@ class Sweeper(Loop):
             _, requeued, more = retire(self._pool, agent_id)
             taken += requeued
         return taken
+
+    def _forget(self) -> int:
+        """Finished tasks that are too old or too many; rarely, as nothing waits for it."""
+        forgotten = 0
+        if time.monotonic() < self._forget_at:
+            return 0
+        for _ in range(PAGES):
+            page = gc(self._pool)
+            forgotten += page.tasks
+            if not page.more:
+                self._forget_at = time.monotonic() + FORGET_S * random.uniform(0.8, 1.2)
+                break
+        return forgotten
 
     def _recount(self) -> int:
         """A few agents a sweep, round and round. A difference is a bug somewhere: it is mended and

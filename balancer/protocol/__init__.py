@@ -12,6 +12,8 @@ from balancer.protocol.causes import Cause, Reaction, backoff_s, cause
 from balancer.protocol.command import EXIT_REJECTED, CommandInput
 from balancer.protocol.connect import TextRedis, connect
 from balancer.protocol.events import (
+    KIND_CANCEL,
+    KIND_TASK,
     MAX_ERROR_BYTES,
     MAX_RESULT_BYTES,
     Completion,
@@ -37,6 +39,8 @@ __all__ = [
     "DEFAULT_POOL",
     "DEFAULT_URL",
     "EXIT_REJECTED",
+    "KIND_CANCEL",
+    "KIND_TASK",
     "MAX_ERROR_BYTES",
     "MAX_RESULT_BYTES",
     "POOL_VARIABLE",

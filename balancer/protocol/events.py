@@ -43,6 +43,17 @@ class Status(StrEnum):
 
     COMPLETED = "completed"
     FAILED = "failed"
+    #: The agent will not do it; another one may. Counts neither as a failure nor as a loss.
+    REJECTED = "rejected"
+    #: The agent gives it back, e.g. because it stops. Nothing is counted.
+    RELEASED = "released"
+    #: The agent stopped a task that was being cancelled.
+    CANCELLED = "cancelled"
+
+
+#: What an inbox entry is, in its field `kind`: an open lease, or the wish that one be stopped.
+#: Agents ignore kinds that they do not know.
+KIND_TASK, KIND_CANCEL = "task", "cancel"
 
 
 class Heartbeat(Wire):

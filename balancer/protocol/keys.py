@@ -58,6 +58,10 @@ class Keys:
         """STRING: JSON of result or error."""
         return f"{self.prefix}result:{task_id}"
 
+    def hist(self, task_id: str) -> str:
+        """LIST: the last tries that did not complete, one line each."""
+        return f"{self.prefix}hist:{task_id}"
+
     def parents(self, task_id: str) -> str:
         """SET: parents that are still open."""
         return f"{self.prefix}parents:{task_id}"

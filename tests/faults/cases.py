@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+from balancer.core.model import Priority
 from balancer.ledger import Pool, role_set
 from balancer.ledger import beat as beats
 from balancer.ledger import cancel as cancels
@@ -16,11 +17,14 @@ from balancer.ledger import submit as submits
 from balancer.ledger.agent_set import Verb, agent_set
 from balancer.ledger.due import due
 from balancer.ledger.expire import expire
+from balancer.ledger.gc import gc
 from balancer.ledger.pool import UNLOCK
 from balancer.ledger.reclaim import reclaim
 from balancer.ledger.recount import recount
 from balancer.ledger.release import release
+from balancer.ledger.reprioritise import reprioritise
 from balancer.ledger.retire import retire
+from balancer.ledger.retry import retry
 from balancer.ledger.tick import tick
 from balancer.ledger.timeout import timeout
 from balancer.ledger.view import Viewer
@@ -97,6 +101,33 @@ def _cancel(pool: Pool, _: Clock) -> Act:
     return lambda via: cancels.cancel(via, ["t1"])
 
 
+@case("cancel", "cancel what an agent holds")
+def _cancel_held(pool: Pool, _: Clock) -> Act:
+    _held(pool, "t1")
+    return lambda via: cancels.cancel(via, ["t1"])
+
+
+@case("retry")
+def _retry(pool: Pool, _: Clock) -> Act:
+    _held(pool, "t1", max_failures=1)
+    complete(pool, "t1", "failed")
+    return lambda via: retry(via, ["t1"])
+
+
+@case("reprioritise")
+def _reprioritise(pool: Pool, _: Clock) -> Act:
+    submit(pool, "t1", "t2")
+    return lambda via: reprioritise(via, ["t2"], Priority.CRITICAL)
+
+
+@case("gc")
+def _gc(pool: Pool, clock: Clock) -> Act:
+    _held(pool, "t1", "t2", dedup_key=None)
+    complete(pool, "t1")
+    clock.advance(pool.settings.retention_s)
+    return gc
+
+
 @case("view", "view with the lock")
 def _view(pool: Pool, _: Clock) -> Act:
     submit(pool, "t1")
@@ -152,6 +183,21 @@ def _settle_retry(pool: Pool, _: Clock) -> Act:
 def _settle_dead(pool: Pool, _: Clock) -> Act:
     _held(pool, "t1", max_failures=1)
     entry = completion_entry(pool, "t1", "failed", error="no")
+    return lambda via: settles.settle(via, [entry])
+
+
+@case("settle", "rejected", "pool completions_duplicate")
+def _settle_rejected(pool: Pool, _: Clock) -> Act:
+    _held(pool, "t1")
+    entry = completion_entry(pool, "t1", "rejected", error="not here")
+    return lambda via: settles.settle(via, [entry])
+
+
+@case("settle", "of a task being cancelled", "pool completions_duplicate")
+def _settle_cancelled(pool: Pool, _: Clock) -> Act:
+    _held(pool, "t1")
+    cancels.cancel(pool, ["t1"])
+    entry = completion_entry(pool, "t1", "cancelled")
     return lambda via: settles.settle(via, [entry])
 
 

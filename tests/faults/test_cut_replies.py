@@ -21,7 +21,7 @@ from balancer.ledger import Pool
 from balancer.ledger.script import Script
 from balancer.protocol import connect
 from tests.faults.cases import CASES, Case, scripts
-from tests.support.factories import Clock, assign, beat, dump, make_task, submit
+from tests.support.factories import Clock, assign, beat, complete, dump, make_task, submit
 from tests.support.proxy import Proxy
 
 LEDGER = Path(balancer.ledger.__file__).parent
@@ -100,7 +100,10 @@ CALLS: dict[str, list[Call]] = {
         lambda door: door.submit(id="new", role="dev", on_completion=print),
     ],
     "submit_many": [lambda door: door.submit_many([make_task(f"new-{n}") for n in range(250)])],
-    "cancel": [lambda door: door.cancel("t1")],
+    "cancel": [lambda door: door.cancel("t1"), lambda door: door.cancel("t3")],
+    "retry": [lambda door: door.retry(["t4", "t1"])],
+    "retry_dead": [lambda door: door.retry_dead("dev", "failed")],
+    "reprioritise": [lambda door: door.reprioritise(["t1", "t4"], "critical")],
     "pause_queue": [lambda door: door.pause_queue("dev")],
     "resume_queue": [lambda door: door.resume_queue("paused")],
     "purge_queue": [lambda door: door.purge_queue("dev")],
@@ -110,18 +113,21 @@ CALLS: dict[str, list[Call]] = {
 }
 #: Calls that change nothing in Redis.
 READS = {
-    "status", "statuses", "result", "wait", "wait_many", "on_completion",
+    "status", "statuses", "result", "history", "wait", "wait_many", "on_completion",
     "load_metrics", "agents", "queues", "close", "pool",
 }  # fmt: skip
 
 
 def prepare(pool: Pool) -> None:
-    """t1 and t2 wait, t3 runs on a1; a2 and the role `paused` are paused."""
+    """t1 and t2 wait, t3 runs on a1, t4 is dead; a2 and the role `paused` are paused."""
     with Balancer(_url(pool), pool.name) as producer:
         submit(pool, "t1", "t2", "t3", make_task("p1", role="paused"))
+        submit(pool, make_task("t4", max_failures=1))
         beat(pool, "a1", max_concurrent=2)
         beat(pool, "a2", max_concurrent=2)
         assign(pool, "t3", "a1")
+        assign(pool, "t4", "a1")
+        complete(pool, "t4", "failed")
         producer.pause_queue("paused")
         producer.pause_agent("a2")
 
@@ -140,7 +146,7 @@ def counts(pool: Pool) -> dict[str, Any]:
             out[name] = (value["state"], value.get("reason"))
         elif name == "pool" or name.startswith("role:"):
             out[name] = value | ({"paused": "since"} if "paused" in value else {})
-        elif name.startswith(("inbox:", "completions", "held:")):
+        elif name.startswith(("inbox:", "completions", "held:", "hist:")):
             out[name] = len(value)
         elif not name.startswith(("events", "heartbeats", "meta")):
             out[name] = sorted(map(str, value)) if isinstance(value, dict | set) else value
@@ -149,7 +155,7 @@ def counts(pool: Pool) -> dict[str, Any]:
 
 def told(name: str, answer: Any) -> Any:
     """What an answer says that does not depend on which of two sendings it is the answer to."""
-    if name == "purge_queue":  # how many were cancelled by this sending
+    if name in {"purge_queue", "retry", "retry_dead", "reprioritise"}:  # what this sending changed
         return None
     if isinstance(answer, list):
         return [(one.task_id, one.outcome.is_stored) for one in answer]

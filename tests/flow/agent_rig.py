@@ -64,6 +64,11 @@ class Rig:
         self.client.xadd(self.inbox, fields, id=entry)
         return nonce
 
+    def cancel(self, nonce: str, **fields: Any) -> None:
+        """Ask the agent to stop what it runs for this lease."""
+        named = {"v": 1, "kind": "cancel", "task": "t1", "attempt": 1, "lease": nonce}
+        self.client.xadd(self.inbox, named | fields)
+
     def revoke(self, nonce: str) -> None:
         """Take the lease out of the inbox."""
         for entry, fields in self.client.xrange(self.inbox):

@@ -266,7 +266,8 @@ def test_task_ls_is_bounded_and_narrowed(balancer: Command, pool: Pool) -> None:
 def test_cancel(balancer: Command, pool: Pool) -> None:
     id_ = balancer("submit", "--role", "developer").out.strip()
     assert balancer("task", "cancel", id_) == Answer(0, "", f"cancelled {id_}\n")
-    assert balancer("task", "cancel", id_, "--json").data == {"id": id_, "state": "cancelled"}
+    again = balancer("task", "cancel", id_, "--json")
+    assert again.data == {"id": id_, "state": "cancelled", "cancelling": False}
     assert balancer("task", "cancel", "nobody").code == 3
 
 

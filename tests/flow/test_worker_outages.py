@@ -8,7 +8,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from balancer.embedded import EmbeddedRedis
-from balancer.protocol import Mode, connect
+from balancer.protocol import Mode, Status, connect
 from tests.flow.agent_rig import Gate, Rig, until_threads_ended
 from tests.support.wait import wait_until
 
@@ -92,17 +92,19 @@ def test_a_refused_completion_is_sent_again(rig: Rig) -> None:
         wait_until(lambda: rig.beats()[-1].held == (), "the nonce is not held any more")
 
 
-def test_stop_gives_up_after_its_timeout(rig: Rig) -> None:
+def test_stop_gives_back_after_its_timeout(rig: Rig) -> None:
     gate = Gate()
     agent = rig.agent()
     agent.task()(gate)
     agent.start()
     rig.until_started()
-    rig.grant(agent.boot)
+    nonces = [rig.grant(agent.boot, task, cost=2) for task in ("running", "waiting")]
     gate.until_began()
     assert not agent.stop(timeout_s=0.05)
     assert gate.began[0].cancelled.is_set()
-    assert rig.completions() == []
+    assert [task.id for task in gate.began] == ["running"]
+    given_back = [(done.lease, done.status) for done in rig.completions()]
+    assert given_back == [(nonce, Status.RELEASED) for nonce in nonces]
     assert rig.modes()[-1] is Mode.STOPPED  # nothing runs: others may have it at once
 
 
@@ -115,6 +117,7 @@ def test_stop_does_not_say_stopped_while_work_goes_on(rig: Rig) -> None:
     rig.grant(agent.boot)
     gate.until_began()
     assert not agent.stop(timeout_s=0.05)
+    assert rig.completions() == []  # it may go on for long: nobody else must begin it yet
     assert rig.modes()[-1] is Mode.STOPPING
     gate.opened.set()
 

@@ -350,10 +350,10 @@ def test_entries_of_one_millisecond_compare_by_number_not_by_text(virtual_pool: 
 
 
 def test_sequence_number_at_its_bound_keeps_every_digit(virtual_pool: Pool) -> None:
-    beat(virtual_pool, seq=2**53 - 2)
+    beat(virtual_pool, seq=10**15 - 2)
 
-    assert beat(virtual_pool, seq=2**53 - 1) == "ok"
-    assert agent(virtual_pool)["seq"] == "9007199254740991"
+    assert beat(virtual_pool, seq=10**15 - 1) == "ok"
+    assert agent(virtual_pool)["seq"] == "999999999999999"
 
 
 # --- restarts ---
@@ -438,9 +438,11 @@ def test_task_that_crashes_its_agent_again_and_again_dies(virtual_pool: Pool) ->
     (lease,) = held(virtual_pool, 1)
     assert virtual_pool.settings.max_losses == 3
 
-    for boot in (2, 3):
-        beat(virtual_pool, boot=boot, max_concurrent=1_000, start=True, held=(lease,))
-        assert reclaims.reclaim(virtual_pool, "a1") == ("alive", 0, 0, False)
+    beat(virtual_pool, boot=2, max_concurrent=1_000, start=True, held=(lease,))
+    assert reclaims.reclaim(virtual_pool, "a1") == ("alive", 0, 0, False)
+    beat(virtual_pool, boot=3, max_concurrent=1_000, start=True, held=(lease,))
+    assert reclaims.reclaim(virtual_pool, "a1") == ("rebooted", 1, 0, False)
+    lease = assign(virtual_pool, "t0")
     beat(virtual_pool, boot=4, max_concurrent=1_000, start=True, held=(lease,))
 
     assert reclaims.reclaim(virtual_pool, "a1") == ("rebooted", 0, 1, False)

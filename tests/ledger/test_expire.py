@@ -191,7 +191,7 @@ def test_children_of_an_expired_task_learn_it(virtual_pool: Pool, clock: Clock) 
     assert expire(virtual_pool) == (1, False)
 
     assert tick(virtual_pool).release_due
-    assert release(virtual_pool) == (0, 1, False)
+    assert release(virtual_pool) == (0, 1, 0, False)
 
 
 def test_cancelled_task_does_not_expire(virtual_pool: Pool, clock: Clock) -> None:

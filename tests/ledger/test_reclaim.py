@@ -62,6 +62,7 @@ def freed(pool: Pool) -> dict[str, object]:
         f"held:a1 {nonce}": GONE,
         f"inbox:a1 {inbox}": GONE,
         "leases t1": GONE,
+        "hist:t1": [f"a1 {NOW_US} {NOW_US + 20_000_000} lost"],
         **fields("role:dev", used="0", running="0", reclaimed="1"),
         **fields("pool", used="0", running="0", reclaimed="1"),
     }
@@ -298,7 +299,7 @@ def test_parent_lost_for_good_is_told_to_its_children(virtual_pool: Pool) -> Non
     assign(virtual_pool)
     beat(virtual_pool, mode="stopped")
 
-    assert reclaim(virtual_pool, "a1").dead == 1
+    assert reclaim(virtual_pool, "a1").ended == 1
     assert virtual_pool.client.zrange(virtual_pool.keys.release, 0, -1) == ["t1"]
 
 

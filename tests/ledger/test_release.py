@@ -55,7 +55,7 @@ def test_child_is_ready_when_its_last_parent_completed(family: Pool) -> None:
     family.client.delete(family.keys.wake)
 
     with changes(family) as seen:
-        assert release(family) == (1, 0, False)
+        assert release(family) == (1, 0, 0, False)
 
     ready = NOW_US + 1_000_000
     order = ready - 60_000_000
@@ -74,11 +74,11 @@ def test_child_is_ready_when_its_last_parent_completed(family: Pool) -> None:
     }
     assert seen.events == [("ready", "one", "", "p1")]
     with changes(family) as again:
-        assert release(family) == (0, 0, False)
+        assert release(family) == (0, 0, 0, False)
     assert again.nothing
 
     finish(family, "p2")
-    assert release(family) == (1, 0, False)
+    assert release(family) == (1, 0, 0, False)
     assert family.client.hget(family.keys.task("both"), "state") == "pending"
 
 
@@ -86,7 +86,7 @@ def test_child_dies_with_the_first_parent_that_failed_for_good(family: Pool) -> 
     finish(family, "p1", "failed")
 
     with changes(family) as seen:
-        assert release(family) == (0, 2, False)
+        assert release(family) == (0, 2, 0, False)
 
     at = NOW_US + 1_000_000
     assert seen.state == {
@@ -107,27 +107,27 @@ def test_child_dies_with_the_first_parent_that_failed_for_good(family: Pool) -> 
         **fields("pool", dead="3", dropped="2"),
     }
     assert seen.events == [
-        ("dead", "both", "", "parent_failed"),
-        ("dead", "one", "", "parent_failed"),
+        ("dead", "both", "", "parent_failed p1"),
+        ("dead", "one", "", "parent_failed p1"),
     ]
 
     finish(family, "p2")
     with changes(family) as later:
-        assert release(family) == (0, 0, False)
+        assert release(family) == (0, 0, 0, False)
     assert later.state == {"children:p2 both": GONE, "release p2": GONE}
 
 
 def test_cancelled_parent_kills_its_children(family: Pool) -> None:
     cancel(family, ["p1"])
 
-    assert release(family) == (0, 2, False)
+    assert release(family) == (0, 2, 0, False)
 
 
 def test_cancelled_child_is_passed_over(family: Pool) -> None:
     cancel(family, ["one"])
     finish(family, "p1")
 
-    assert release(family) == (0, 0, False)
+    assert release(family) == (0, 0, 0, False)
     assert family.client.hget(family.keys.task("one"), "state") == "cancelled"
 
 
@@ -163,9 +163,9 @@ def test_thousand_children_go_page_by_page(virtual_pool: Pool) -> None:
 def test_parents_without_children_left_count_as_work(virtual_pool: Pool) -> None:
     virtual_pool.client.zadd(virtual_pool.keys.release, {f"gone{n}": n for n in range(250)})
 
-    assert release(virtual_pool) == (0, 0, True)
+    assert release(virtual_pool) == (0, 0, 0, True)
     assert virtual_pool.client.zcard(virtual_pool.keys.release) == 50
-    assert release(virtual_pool) == (0, 0, False)
+    assert release(virtual_pool) == (0, 0, 0, False)
 
 
 def test_release_runs_when_redis_is_out_of_memory(
@@ -176,8 +176,8 @@ def test_release_runs_when_redis_is_out_of_memory(
     finish(pool, "p1")
 
     with out_of_memory():
-        assert release(pool) == (1, 0, False)
-        assert release(pool) == (0, 0, False)
+        assert release(pool) == (1, 0, 0, False)
+        assert release(pool) == (0, 0, 0, False)
 
 
 def test_release_on_a_pool_that_is_not_ours_writes_nothing(family: Pool) -> None:
@@ -203,7 +203,7 @@ def test_child_of_the_future_waits_for_its_time_when_its_parents_are_done(
     clock.advance(after_s)
 
     with changes(virtual_pool) as seen:
-        assert release(virtual_pool) == (1, 0, False)
+        assert release(virtual_pool) == (1, 0, 0, False)
 
     assert seen.state["task:t1 state"] == state
     if state == "scheduled":
@@ -219,5 +219,5 @@ def test_child_of_the_future_waits_for_its_time_when_its_parents_are_done(
         }
         assert seen.events == [("scheduled", "t1", "", "p1")]
     with changes(virtual_pool) as again:
-        assert release(virtual_pool) == (0, 0, False)
+        assert release(virtual_pool) == (0, 0, 0, False)
     assert again.nothing

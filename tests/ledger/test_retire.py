@@ -67,6 +67,7 @@ def test_at_the_deadline_all_goes_back_uncounted(due: Pool) -> None:
         f"held:a1 {task['nonce']}": GONE,
         f"inbox:a1 {inbox}": GONE,
         "leases t1": GONE,
+        "hist:t1": [f"a1 {NOW_US} {at_ms}000 released"],
         "pending:dev t1": NOW_US,
         f"lane:{LANE} t1": order,
         f"lanes:dev {LANE}": order,

@@ -185,7 +185,7 @@ def test_children_of_purged_tasks_learn_it(virtual_pool: Pool) -> None:
 
     purge(virtual_pool, "dev")
 
-    assert release(virtual_pool) == (0, 1, False)
+    assert release(virtual_pool) == (0, 1, 0, False)
 
 
 def test_purge_runs_when_redis_is_out_of_memory(

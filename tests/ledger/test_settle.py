@@ -108,6 +108,7 @@ def test_failed_try_waits_for_its_retry(working: Pool) -> None:
         **fields("task:t1", state="failed", close="failed", failures="1", reason="failed"),
         "result:t1": '{"error":"no luck"}',
         "failed t1": NOW_US + 7_000_000,
+        "hist:t1": [f"a1 {NOW_US} {NOW_US + 2_000_000} failed"],
         f"completions {done.entry}": GONE,
         **fields("role:dev", failed_attempts="1", returned="1"),
         **fields("pool", failed_attempts="1", returned="1"),
@@ -126,6 +127,7 @@ def test_last_allowed_failure_is_the_end(working: Pool) -> None:
     assert seen.state == expected | {
         **fields("task:t1", state="dead", close="failed", failures="2", reason="failed"),
         **fields("task:t1", ended_us=str(NOW_US + 2_000_000), took_ms="2000"),
+        "hist:t1": [f"a1 {NOW_US} {NOW_US + 2_000_000} failed"],
         "dead t1": NOW_US + 2_000_000,
         f"lanedef {LANE}": GONE,
         f"laneref {LANE}": GONE,
@@ -420,7 +422,7 @@ def test_settle_runs_when_redis_is_out_of_memory(
 
 
 def args_of(pool: Pool, *items: str) -> list[str | int]:
-    out: list[str | int] = [5_000_000]
+    out: list[str | int] = [5_000_000, 60_000_000, 0]
     for id_ in items:
         known = task(pool, id_)
         out += ["1-1", "event", "a1", id_, "1", known.get("nonce", ""), "completed", "", 7]
@@ -444,8 +446,10 @@ def test_settle_on_a_real_pool_with_a_time_of_the_callers_writes_nothing(pool: P
 @pytest.mark.parametrize(
     ("at", "value"),
     [
-        (0, "nan"), (0, "-1"), (0, "0x10"), (0, "1e6"), (0, "86400000001"), (10, "abc"), (10, "1-"), (10, ""),
-        (11, "gossip"), (16, "finished"), (16, ""), (18, "x"), (18, "nan"), (18, "-1"), (18, "0x10"), (18, str(2**53)),
+        (0, "nan"), (0, "-1"), (0, "0x10"), (0, "1e6"), (0, "86400000001"), (1, "nan"), (1, "-1"), (1, "86400000001"),
+        (2, "nan"), (2, "-1"), (2, "1000001"), (2, "0.5"), (12, "abc"), (12, "1-"), (12, ""), (13, "gossip"),
+        (18, "finished"), (18, ""), (19, 8_193 * "x"), (20, "x"), (20, "nan"), (20, "-1"), (20, "0x10"),
+        (20, str(2**53)),
     ],
 )  # fmt: skip
 def test_settle_with_a_bad_argument_writes_nothing(working: Pool, at: int, value: str) -> None:
@@ -458,10 +462,10 @@ def test_settle_with_a_bad_argument_writes_nothing(working: Pool, at: int, value
 @pytest.mark.parametrize(
     "spoil",
     [
-        lambda a: a[:1],
+        lambda a: a[:3],
         lambda a: a[:-1],
         lambda a: [*a, "x"],
-        lambda a: a[:1] + a[1:] * 101,
+        lambda a: a[:3] + a[3:] * 101,
         lambda a: [],
     ],
 )

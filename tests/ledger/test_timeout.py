@@ -10,6 +10,7 @@ import pytest
 from balancer.core.lanes import AgentClass, Lane, class_definition, lane_definition
 from balancer.ledger import Pool
 from balancer.ledger import timeout as timeouts
+from balancer.ledger.backoff import WHOLE
 from balancer.ledger.timeout import timeout
 from tests.support.factories import (
     GONE,
@@ -64,17 +65,18 @@ def test_overdue_try_has_failed_and_will_be_tried_again(overdue: Pool) -> None:
     expected = freed(overdue)
 
     with changes(overdue) as seen:
-        assert timeout(overdue) == (1, 0, False)
+        assert timeout(overdue, draw=WHOLE) == (1, 0, 0, False)
 
     assert seen.state == expected | {
         **fields("task:t1", state="failed", close="revoked", failures="1", reason="timeout"),
         "failed t1": NOW_US + 20_000_000,
+        "hist:t1": [f"a1 {NOW_US} {NOW_US + 15_000_000} timeout"],
         **fields("role:dev", used="0", running="0", failed_attempts="1", returned="1"),
         **fields("pool", used="0", running="0", failed_attempts="1", returned="1"),
     }
     assert seen.events == [("failed", "t1", "a1", "timeout")]
     with changes(overdue) as again:
-        assert timeout(overdue) == (0, 0, False)
+        assert timeout(overdue, draw=WHOLE) == (0, 0, 0, False)
     assert again.nothing
 
 
@@ -83,7 +85,7 @@ def test_overdue_last_try_is_the_end(overdue: Pool) -> None:
     expected = freed(overdue)
 
     with changes(overdue) as seen:
-        assert timeout(overdue) == (0, 1, False)
+        assert timeout(overdue, draw=WHOLE) == (0, 1, 0, False)
 
     assert seen.state == expected | {
         **fields(
@@ -96,6 +98,7 @@ def test_overdue_last_try_is_the_end(overdue: Pool) -> None:
         ),
         "task:t1 ended_us": str(NOW_US + 15_000_000),
         "dead t1": NOW_US + 15_000_000,
+        "hist:t1": [f"a1 {NOW_US} {NOW_US + 15_000_000} timeout"],
         f"lanedef {LANE}": GONE,
         f"laneref {LANE}": GONE,
         **fields("role:dev", used="0", running="0", failed_attempts="1", dead="1"),
@@ -107,7 +110,7 @@ def test_try_within_its_grace_is_left_to_its_agent(overdue: Pool, clock: Clock) 
     clock.advance(-0.000001)
 
     with changes(overdue) as seen:
-        assert timeout(overdue) == (0, 0, False)
+        assert timeout(overdue, draw=WHOLE) == (0, 0, 0, False)
 
     assert seen.nothing
     assert complete(overdue, status="failed") == "retry"
@@ -160,32 +163,36 @@ def test_timeout_runs_when_redis_is_out_of_memory(
     pool.client.zadd(pool.keys.leases, due)
 
     with out_of_memory():
-        assert timeout(pool, grace_ms=0) == (1, 1, False)
-        assert timeout(pool, grace_ms=0) == (0, 0, False)
+        assert timeout(pool, grace_ms=0) == (1, 1, 0, False)
+        assert timeout(pool, grace_ms=0) == (0, 0, 0, False)
 
 
 def test_timeout_on_a_pool_that_is_not_ours_writes_nothing(overdue: Pool) -> None:
-    assert_guarded(overdue, timeouts.SCRIPT, [1, 0])
+    assert_guarded(overdue, timeouts.SCRIPT, [1, 1, 1, 0])
 
 
 def test_timeout_on_a_real_pool_with_a_time_of_the_callers_writes_nothing(pool: Pool) -> None:
     populate(pool)
-    assert_guarded(pool, timeouts.SCRIPT, [1, 0])
+    assert_guarded(pool, timeouts.SCRIPT, [1, 1, 1, 0])
 
 
 @pytest.mark.parametrize(
     "args",
     [
         [],
-        [1],
-        ["nan", 0],
-        [-1, 0],
-        [86_400_000_001, 0],
-        ["0x10", 0],
-        [1, "x"],
-        [1, "1.5"],
-        [1, -1],
-        [1, 86_400_001],
+        [1, 1, 1],
+        ["nan", 1, 1, 0],
+        [-1, 1, 1, 0],
+        [86_400_000_001, 1, 1, 0],
+        ["0x10", 1, 1, 0],
+        [1, "nan", 1, 0],
+        [1, -1, 1, 0],
+        [1, 1, "nan", 0],
+        [1, 1, 1_000_001, 0],
+        [1, 1, 1, "x"],
+        [1, 1, 1, "1.5"],
+        [1, 1, 1, -1],
+        [1, 1, 1, 86_400_001],
     ],
 )
 def test_timeout_with_a_bad_argument_writes_nothing(overdue: Pool, args: list[object]) -> None:
@@ -203,8 +210,8 @@ def test_nobody_times_out_during_a_grace_period(virtual_pool: Pool, clock: Clock
     virtual_pool.client.hset(meta, "grace_until_ms", grace_until_ms)
 
     with changes(virtual_pool) as seen:
-        assert timeout(virtual_pool) == (0, 0, False)
+        assert timeout(virtual_pool) == (0, 0, 0, False)
 
     assert seen.nothing
     clock.advance(10)
-    assert timeout(virtual_pool) == (1, 0, False)
+    assert timeout(virtual_pool) == (1, 0, 0, False)

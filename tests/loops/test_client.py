@@ -200,18 +200,23 @@ def test_cancel_a_waiting_task_once_and_again(producer: Balancer, pool: Pool) ->
     assert changed.nothing
 
 
-def test_cancel_what_an_agent_holds_or_has_ended_is_a_conflict(
+def test_cancel_of_what_an_agent_holds_asks_it_and_of_what_has_ended_is_a_conflict(
     producer: Balancer, pool: Pool
 ) -> None:
     producer.submit(id="t1", role="dev")
     beat(pool)
     assign(pool)
-    with pytest.raises(Conflict, match="is assigned"):
-        producer.cancel("t1")
+    assert not producer.cancel("t1", "not needed")
+    assert producer.status("t1").cancelling
     complete(pool)
+    assert producer.cancel("t1")
+    assert producer.status("t1").reason == "not needed"
+    producer.submit(id="t2", role="dev")
+    assign(pool, "t2")
+    complete(pool, "t2")
     before = dump(pool.client)
     with pytest.raises(Conflict, match="is completed"):
-        producer.cancel("t1")
+        producer.cancel("t2")
     assert dump(pool.client) == before
 
 

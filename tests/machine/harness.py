@@ -9,19 +9,23 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from balancer.core.model import Task
+from balancer.core.model import Priority, Task
 from balancer.core.planner import Planner, Proposal
 from balancer.core.settings import PoolSettings
 from balancer.ledger import Pool
 from balancer.ledger.audit import audit
+from balancer.ledger.backoff import WHOLE
 from balancer.ledger.beat import BeatEntry, beat
 from balancer.ledger.cancel import cancel
 from balancer.ledger.commit import commit
 from balancer.ledger.due import due
 from balancer.ledger.expire import expire
+from balancer.ledger.gc import gc
 from balancer.ledger.reclaim import reclaim
 from balancer.ledger.recount import recount
 from balancer.ledger.release import release
+from balancer.ledger.reprioritise import reprioritise
+from balancer.ledger.retry import retry
 from balancer.ledger.role_set import pause, purge, resume
 from balancer.ledger.settle import CompletionEntry, settle, stored_result
 from balancer.ledger.submit import submit
@@ -32,10 +36,18 @@ from balancer.ledger.view import Viewer
 from balancer.protocol import Completion, Heartbeat, TextRedis
 from balancer.protocol.keys import GROUP
 from tests.machine import picture
-from tests.machine.model import FINAL, Model
+from tests.machine.model import FINAL, Draws, Model
 
 BASE_US = 1_750_000_000_000_000
-SETTINGS = PoolSettings(max_losses=2, max_cost=3, max_concurrent=2, max_pending=6)
+SETTINGS = PoolSettings(
+    max_losses=2,
+    max_cost=3,
+    max_concurrent=2,
+    max_pending=6,
+    retry_max_delay_s=8.0,
+    retention_s=1_000.0,
+    retention_count=12,
+)
 #: Task, agent, attempt, nonce.
 Grant = tuple[str, str, int, str]
 
@@ -82,7 +94,7 @@ class Harness:
     def cancel(self, ids: Sequence[str], twice: bool = False) -> None:
         self._both(
             lambda: [answer.outcome.value for answer in cancel(self.pool, ids)],
-            lambda: [self.model.cancel(id_) for id_ in ids],
+            lambda: [self.model.cancel(id_, self.now_us) for id_ in ids],
             twice,
         )
 
@@ -93,7 +105,26 @@ class Harness:
         self._both(lambda: resume(self.pool, role), lambda: self.model.resume(role), twice)
 
     def purge(self, role: str, twice: bool = False) -> None:
-        self._both(lambda: purge(self.pool, role), lambda: self.model.purge(role), twice)
+        self._both(
+            lambda: purge(self.pool, role), lambda: self.model.purge(role, self.now_us), twice
+        )
+
+    def retry(self, ids: Sequence[str], twice: bool = False) -> None:
+        self._both(
+            lambda: [answer.outcome.value for answer in retry(self.pool, ids)],
+            lambda: [self.model.retry(id_, self.now_us) for id_ in ids],
+            twice,
+        )
+
+    def reprioritise(self, ids: Sequence[str], priority: Priority, twice: bool = False) -> None:
+        self._both(
+            lambda: [answer.outcome.value for answer in reprioritise(self.pool, ids, priority)],
+            lambda: [self.model.reprioritise(id_, priority) for id_ in ids],
+            twice,
+        )
+
+    def forget(self, twice: bool = False) -> None:
+        self._both(lambda: tuple(gc(self.pool)), lambda: (self.model.gc(self.now_us), False), twice)
 
     # --- agents
 
@@ -107,7 +138,7 @@ class Harness:
     ) -> None:
         def predicted() -> list[str]:
             heard = [
-                self.model.beat(item.entry, item.beat, self.now_ms) if item.beat else ("bad", 0)
+                self.model.beat(item.entry, item.beat, self.now_us) if item.beat else ("bad", 0)
                 for item in items
             ]
             newest_ms = max([ms for _, ms in heard], default=0)
@@ -128,14 +159,17 @@ class Harness:
         self.unsettled.add(entry)
         return entry
 
-    def settle(self, entries: Sequence[CompletionEntry], twice: bool = False) -> None:
+    def settle(
+        self, entries: Sequence[CompletionEntry], twice: bool = False, draw: int = WHOLE
+    ) -> None:
         def call() -> tuple[list[str], bool]:
-            answer = settle(self.pool, entries)
+            answer = settle(self.pool, entries, draw=draw)
             return [outcome.value for outcome in answer.outcomes], answer.release_due
 
         def predicted() -> tuple[list[str], bool]:
+            draws = Draws(draw)
             outcomes = [
-                self.model.settle(done, stored_result(done), self.now_us) if done else "bad"
+                self.model.settle(done, stored_result(done), self.now_us, draws) if done else "bad"
                 for _, done, *_ in entries
             ]
             return outcomes, bool(entries and self.model.untold)
@@ -150,7 +184,8 @@ class Harness:
         return [
             (task, agent, attempt, nonce)
             for task, agent, attempt, nonce in self.grants
-            if (tasks[task].state, tasks[task].grants) == ("assigned", attempt)
+            if task in tasks
+            and (tasks[task].state, tasks[task].nonce) == ("assigned", nonce)
             and agent.startswith(prefix)
         ]
 
@@ -183,9 +218,11 @@ class Harness:
     def _check_plan(self, plan: Sequence[Proposal]) -> None:
         """A fresh plan holds whole, and no task waits that a healthy agent could take."""
         tasks, free = self.model.tasks, self.model.free()
+        busy = {id_ for id_, agent in self.model.agents.items() if agent.held}
         for wish in plan:
-            free[wish.agent] -= tasks[wish.task].task.cost
-            known = tasks[wish.task]
+            known, most = tasks[wish.task], self.model.agents[wish.agent].max
+            free[wish.agent] -= most if known.alone else known.task.cost
+            busy.add(wish.agent)
             is_open = known.state == "pending" and known.task.role not in self.model.paused
             holds = is_open and free[wish.agent] >= 0
             self.expect(holds, True, f"a fresh plan holds: {wish}")
@@ -195,11 +232,23 @@ class Harness:
             if task.state == "pending" and task.task.role not in self.model.paused
         }
         mark_ms = min(self.model.mark_ms, self.now_ms)
-        for task in (tasks[id_].task for id_ in waiting - {wish.task for wish in plan}):
-            for id_, agent in self.model.agents.items():
-                is_healthy = mark_ms - agent.beat_ms < agent.ttl_ms * 2 // 3
-                if is_healthy and agent.role == task.role:
-                    self.expect(free[id_] < task.cost, True, f"{id_} is too full for {task.id}")
+        left = [tasks[id_] for id_ in waiting - {wish.task for wish in plan}]
+        for role in {one.task.role for one in left}:
+            fitting: set[str] = set()
+            for one in (one for one in left if one.task.role == role):
+                avoided = one.avoid if self.now_ms < one.avoid_until_ms else ()
+                for id_, agent in self.model.agents.items():
+                    is_healthy = mark_ms - agent.beat_ms < agent.ttl_ms * 2 // 3
+                    fits = id_ not in busy if one.alone else True
+                    fits = fits and free[id_] >= one.task.cost and id_ not in avoided
+                    if is_healthy and agent.role == role and fits:
+                        fitting.add(id_)
+            # One agent a role may be kept for a task that goes alone, until it holds nothing.
+            kept = int(any(one.alone for one in left if one.task.role == role))
+            self.expect(
+                len(fitting & busy if kept else fitting) <= kept, True, f"{fitting} get no work"
+            )
+            self.expect(len(fitting - busy), 0, f"{fitting - busy} hold nothing and get no work")
 
     # --- time
 
@@ -231,15 +280,15 @@ class Harness:
             return outcome.value, *rest
 
         def predicted() -> tuple[Any, ...]:
-            return *self.model.reclaim(agent, self.now_ms), False
+            return *self.model.reclaim(agent, self.now_us), False
 
         self._both(call, predicted, twice, is_event=False)
 
-    def run_timeouts(self, twice: bool = False) -> None:
-        def predicted() -> tuple[int, int, bool]:
-            return *self.model.timeout(TIMEOUT_GRACE_MS, self.now_us), False
+    def run_timeouts(self, twice: bool = False, draw: int = WHOLE // 2) -> None:
+        def predicted() -> tuple[int, int, int, bool]:
+            return *self.model.timeout(TIMEOUT_GRACE_MS, self.now_us, Draws(draw)), False
 
-        self._both(lambda: tuple(timeout(self.pool)), predicted, twice)
+        self._both(lambda: tuple(timeout(self.pool, draw=draw)), predicted, twice)
 
     def move_due(self, twice: bool = False) -> None:
         def predicted() -> tuple[int, bool]:
@@ -254,7 +303,7 @@ class Harness:
         self._both(lambda: tuple(expire(self.pool)), predicted, twice)
 
     def release(self, twice: bool = False) -> None:
-        def predicted() -> tuple[int, int, bool]:
+        def predicted() -> tuple[int, int, int, bool]:
             return *self.model.release(self.now_us), False
 
         self._both(lambda: tuple(release(self.pool)), predicted, twice, is_event=False)

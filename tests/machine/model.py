@@ -11,7 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from balancer.core.model import Task
+from balancer.core.lanes import Lane, lane_definition
+from balancer.core.model import Priority, Task
 from balancer.core.moments import to_us
 from balancer.core.planner import Proposal
 from balancer.core.settings import PoolSettings
@@ -33,6 +34,7 @@ BOOTS = 4
 @dataclass
 class ModelTask:
     task: Task = field(repr=False)
+    as_submitted: Task = field(repr=False)
     state: str
     open: set[str] = field(default_factory=set)
     grants: int = 0
@@ -58,12 +60,29 @@ class ModelTask:
             moments.append(self.ready_us + round(self.task.max_wait_s * 1_000_000))
         return min(moments, default=None) if self.state in WAITING else None
 
+    granted_us: int = 0
+    ended_us: int = 0
+    cancelling: bool = False
+    #: Its next loss would be its last.
+    alone: bool = False
+    avoid: tuple[str, ...] = ()
+    avoid_until_ms: int = 0
+    #: Agent, granted, ended, how.
+    history: list[str] = field(default_factory=list)
+
+    @property
+    def lane(self) -> str:
+        t = self.task
+        lane = Lane(t.role, t.category, t.cost, self.alone, self.avoid, self.avoid_until_ms)
+        return lane_definition(lane)[0]
+
 
 @dataclass
 class ModelLease:
     task: str
     cost: int
     attempt: int
+    is_cancelled: bool = False
     is_orphaned: bool = False
 
 
@@ -90,6 +109,18 @@ class ModelAgent:
     def free(self) -> int:
         accepts = self.state == "live" and self.mode == "running"
         return max(0, self.max - self.used) if accepts else 0
+
+
+class Draws:
+    """Which shares of their back-off the failed tries of one call wait, of a million."""
+
+    def __init__(self, first: int) -> None:
+        self._next = first
+
+    def take(self) -> int:
+        drawn = self._next
+        self._next = (drawn + 618_034) % 1_000_001
+        return drawn
 
 
 def entry_id(text: str) -> tuple[int, int]:
@@ -119,7 +150,8 @@ class Model:
 
     def story(self) -> str:
         """All that calls without an effect leave as it is."""
-        return repr((self.tasks, self.agents, self.untold, self.paused, self.first))
+        priorities = [task.task.priority for task in self.tasks.values()]
+        return repr((self.tasks, priorities, self.agents, self.untold, self.paused, self.first))
 
     def tasks_as_stored(self) -> Stored:
         return {
@@ -129,6 +161,7 @@ class Model:
                 (t.agent, t.nonce, t.close),
                 t.open,
                 t.result,
+                (t.lane, t.history[-10:], t.task.priority.value, t.cancelling),
             )
             for id_, t in self.tasks.items()
         }
@@ -137,7 +170,8 @@ class Model:
         out: Stored = {}
         for id_, a in self.agents.items():
             held = {
-                x: (t.task, str(t.cost), str(t.attempt), t.is_orphaned) for x, t in a.held.items()
+                x: (t.task, str(t.cost), str(t.attempt), t.is_orphaned, t.is_cancelled)
+                for x, t in a.held.items()
             }
             numbers = (a.used, len(a.held), a.max, a.seq, a.beat_ms, a.ttl_ms)
             out[id_] = ((a.role, a.state, a.mode, a.boot), a.boots, numbers, held)
@@ -154,7 +188,7 @@ class Model:
         """The id of the task that it is, and what became of it."""
         known = self.tasks.get(task.id)
         if known:
-            same = known.task.model_copy(update={"dedup_key": task.dedup_key}) == task
+            same = known.as_submitted.model_copy(update={"dedup_key": task.dedup_key}) == task
             return task.id, "duplicate" if same else "conflict"
         if task.dedup_key in self.first:
             return self.first[task.dedup_key], "duplicate"
@@ -187,12 +221,12 @@ class Model:
         return "scheduled" if is_early else "accepted"
 
     def _store(self, task: Task, outcome: str, now_us: int) -> None:
-        new = self.tasks[task.id] = ModelTask(task, "pending", ready_us=self._tick_us(now_us))
+        new = self.tasks[task.id] = ModelTask(task, task, "pending", ready_us=self._tick_us(now_us))
         if task.dedup_key:
             self.first[task.dedup_key] = task.id
         state = STARTS[outcome]
         if state in FINAL:
-            self._finish(task.id, state)
+            self._finish(task.id, state, now_us)
             return
         new.state = state
         self.added |= state == "pending"
@@ -218,7 +252,7 @@ class Model:
     def expire(self, now_us: int) -> int:
         over = [id_ for id_, t in self.tasks.items() if (t.moment_us or now_us + 1) <= now_us]
         for id_ in over:
-            self._finish(id_, "dead")
+            self._finish(id_, "dead", now_us)
         return len(over)
 
     def pause(self, role: str) -> str:
@@ -238,14 +272,14 @@ class Model:
         tasks = {t.task.role for t in self.tasks.values()}
         return role in tasks | self.roles_of_agents
 
-    def purge(self, role: str) -> tuple[str, int]:
+    def purge(self, role: str, now_us: int) -> tuple[str, int]:
         if not self._knows(role):
             return "unknown", 0
         waiting = [
             id_ for id_, t in self.tasks.items() if t.task.role == role and t.state in WAITING
         ]
         for id_ in waiting:
-            self._finish(id_, "cancelled")
+            self._finish(id_, "cancelled", now_us)
         return "ok", len(waiting)
 
     def commit(self, wish: Proposal, now_us: int) -> tuple[str, int]:
@@ -255,15 +289,16 @@ class Model:
         refusal = self._refusal(task, agent, wish)
         if refusal or agent is None:
             return refusal, task.grants
-        task.grants += 1
+        task.grants, task.granted_us = task.grants + 1, now_us
+        cost = agent.max if task.alone else task.task.cost
         task.state, task.agent, task.nonce, task.close = "assigned", wish.agent, wish.nonce, ""
         task.due_us = now_us + round(task.task.run_timeout_s * 1_000_000)
-        agent.held[wish.nonce] = ModelLease(wish.task, task.task.cost, task.grants)
+        agent.held[wish.nonce] = ModelLease(wish.task, cost, task.grants)
         return "assigned", task.grants
 
-    def beat(self, entry: str, beat: Heartbeat, now_ms: int) -> tuple[str, int]:
+    def beat(self, entry: str, beat: Heartbeat, now_us: int) -> tuple[str, int]:
         """The outcome, and when the agent was heard by it (0: it was not)."""
-        at, old = entry_id(entry), self.agents.get(beat.agent)
+        at, old, now_ms = entry_id(entry), self.agents.get(beat.agent), now_us // 1000
         if old:
             is_repeat = old.boot == beat.boot and beat.seq <= old.seq
             if at <= old.entry or is_repeat or beat.boot in old.boots:
@@ -287,13 +322,19 @@ class Model:
         if old is None:
             return "joined", heard_ms
         new.held, new.boots = old.held, old.boots
+        for lease in new.held.values():
+            if self.tasks[lease.task].alone and most > old.max:
+                lease.cost = most
         if old.boot != new.boot:
             new.boots = [old.boot, *old.boots][:BOOTS]
             for nonce, lease in new.held.items():
                 task = self.tasks[lease.task]
-                resumes = beat.start and nonce in beat.held
-                lease.is_orphaned = not (resumes and task.losses + 1 < self.settings.max_losses)
-                task.losses += not lease.is_orphaned
+                resumes, losses = beat.start and nonce in beat.held, task.losses + 1
+                is_last = losses >= self.settings.max_losses or self._is_last_life(losses)
+                lease.is_orphaned = is_last or not resumes
+                if not lease.is_orphaned:
+                    task.losses = losses
+                    self._remember(task, "resumed", now_us)
             return "new_boot", heard_ms
         if old.state != "live" and state == "live":
             return "joined", heard_ms
@@ -306,31 +347,48 @@ class Model:
         if newest_ms > self.mark_ms or newest_ms == now_ms:
             self.mark_ms = newest_ms
 
-    def settle(self, done: Completion, result: str, now_us: int) -> str:
-        task = self.tasks.get(done.task)
+    def settle(self, done: Completion, result: str, now_us: int, draws: Draws) -> str:
+        task, how = self.tasks.get(done.task), done.status.value
         if task is None:
             return "unknown"
-        if (task.nonce, task.agent, task.grants) != (done.lease, done.agent, done.attempt):
-            return "stale"
-        if task.state != "assigned":
-            return "duplicate" if task.close in {"completed", "failed"} else "stale"
-        self._close(task, done.status.value)
+        names = (task.nonce, task.agent, task.grants)
+        if names != (done.lease, done.agent, done.attempt) or task.state != "assigned":
+            is_its_own = names == (done.lease, done.agent, done.attempt)
+            return "duplicate" if is_its_own and task.close != "revoked" else "stale"
+        self._close(task, how)
         task.result = result
-        if done.status == "failed":
-            return self._fail(done.task, now_us)
+        if how != "completed":
+            self._remember(task, how, now_us)
+        if task.cancelling:
+            return self._finish(done.task, "cancelled", now_us)
+        if how == "failed":
+            return self._fail(done.task, now_us, draws)
+        if how != "completed":
+            return self._give_back(task, how, now_us // 1000)
         task.completions += 1
-        self._finish(done.task, "completed")
+        self._finish(done.task, "completed", now_us)
         return "ok"
 
-    def timeout(self, grace_ms: int, now_us: int) -> tuple[int, int]:
+    def _give_back(self, task: ModelTask, how: str, now_ms: int) -> str:
+        step_ms = 5_000 if how == "rejected" else 1_000
+        names = [task.agent, *(name for name in task.avoid if name != task.agent)]
+        task.avoid, task.avoid_until_ms = tuple(names[:3]), (now_ms // step_ms + 2) * step_ms
+        task.state, self.added = "pending", True
+        return "requeued"
+
+    def timeout(self, grace_ms: int, now_us: int, draws: Draws) -> tuple[int, int, int]:
         outcomes: list[str] = []
         if now_us // 1000 < self.grace_until_ms:
-            return 0, 0
-        for id_, task in self.tasks.items():
+            return 0, 0, 0
+        for id_, task in sorted(self.tasks.items(), key=lambda item: (item[1].due_us, item[0])):
             if task.state == "assigned" and task.due_us + 1000 * grace_ms <= now_us:
                 self._close(task, "revoked")
-                outcomes.append(self._fail(id_, now_us))
-        return outcomes.count("retry"), outcomes.count("dead")
+                self._remember(task, "timeout", now_us)
+                if task.cancelling:
+                    outcomes.append(self._finish(id_, "cancelled", now_us))
+                else:
+                    outcomes.append(self._fail(id_, now_us, draws))
+        return outcomes.count("retry"), outcomes.count("dead"), outcomes.count("cancelled")
 
     def due(self, now_us: int) -> int:
         timed = [task for task in self.tasks.values() if task.state in {"failed", "scheduled"}]
@@ -339,8 +397,8 @@ class Model:
             task.state, task.ready_us, self.added = "pending", task.due_us, True
         return len(ready)
 
-    def release(self, now_us: int) -> tuple[int, int]:
-        ready = dead = 0
+    def release(self, now_us: int) -> tuple[int, int, int]:
+        ready = dead = skipped = 0
         while self.untold:
             parent = min(self.untold)
             self.untold.discard(parent)
@@ -348,17 +406,59 @@ class Model:
             for id_, task in self.tasks.items():
                 if parent not in task.open:
                     continue
-                if not good:
-                    self._finish(id_, "dead")
-                    dead += 1
+                policy = "run" if good else task.task.on_parent_failure
+                if policy != "run":
+                    self._finish(id_, "cancelled" if policy == "skip" else "dead", now_us)
+                    skipped += policy == "skip"
+                    dead += policy == "fail"
                 elif task.open == {parent}:
                     self._make_ready(task, now_us)
                     ready += 1
                 task.open.discard(parent)
-        return ready, dead
+        return ready, dead, skipped
 
-    def reclaim(self, agent_id: str, now_ms: int) -> tuple[str, int, int]:
-        agent = self.agents.get(agent_id)
+    def retry(self, task_id: str, now_us: int) -> str:
+        task = self.tasks.get(task_id)
+        if task is None:
+            return "unknown"
+        if task.state != "dead":
+            return "finished" if task.state in FINAL else "already"
+        self.untold.discard(task_id)
+        task.losses = task.failures = 0
+        task.alone, task.avoid, task.avoid_until_ms = False, (), 0
+        expires_at = task.task.expires_at
+        if expires_at and to_us(expires_at) <= now_us:
+            task.task = task.task.model_copy(update={"expires_at": None})
+        self._make_ready(task, now_us)
+        return "retried"
+
+    def reprioritise(self, task_id: str, priority: Priority) -> str:
+        task = self.tasks.get(task_id)
+        if task is None:
+            return "unknown"
+        if task.state == "assigned" or task.state in FINAL:
+            return "assigned" if task.state == "assigned" else "finished"
+        if task.task.priority is priority:
+            return "already"
+        task.task = task.task.model_copy(update={"priority": priority})
+        return "moved"
+
+    def gc(self, now_us: int) -> int:
+        finished = [(t.ended_us, id_) for id_, t in self.tasks.items() if t.state in FINAL]
+        over = len(finished) - self.settings.retention_count
+        forgotten = 0
+        for at, (ended_us, id_) in enumerate(sorted(finished)):
+            if at >= over and ended_us > now_us - self.settings.retention_s * 1e6:
+                break
+            if id_ not in self.untold:
+                task = self.tasks.pop(id_).task
+                self.roles_of_agents.add(task.role)
+                self.first = {key: first for key, first in self.first.items() if first != id_}
+                forgotten += 1
+        return forgotten
+
+    def reclaim(self, agent_id: str, now_us: int) -> tuple[str, int, int]:
+        agent, now_ms = self.agents.get(agent_id), now_us // 1000
         if agent is None:
             return "unknown", 0, 0
         verdict, nothing = "gone", "alive"
@@ -375,27 +475,32 @@ class Model:
                 continue
             task = self.tasks[lease.task]
             self._close(task, "revoked")
+            self._remember(task, "lost", now_us)
             task.losses += 1
-            if task.losses >= self.settings.max_losses:
-                self._finish(lease.task, "dead")
+            if task.cancelling or task.losses >= self.settings.max_losses:
+                self._finish(lease.task, "cancelled" if task.cancelling else "dead", now_us)
                 dead += 1
             else:
+                if self._is_last_life(task.losses) and not task.alone:
+                    task.alone, task.avoid, task.avoid_until_ms = True, (), 0
                 task.state, self.added = "pending", True
                 requeued += 1
         if verdict == "rebooted" and not requeued + dead:
             verdict = nothing
         return verdict, requeued, dead
 
-    def cancel(self, task_id: str) -> str:
+    def cancel(self, task_id: str, now_us: int) -> str:
         task = self.tasks.get(task_id)
         if task is None:
             return "unknown"
         if task.state == "cancelled":
             return "already"
-        if task.state in {"assigned", "completed", "dead"}:
-            return "assigned" if task.state == "assigned" else "finished"
-        self._finish(task_id, "cancelled")
-        return "cancelled"
+        if task.state in {"completed", "dead"}:
+            return "finished"
+        if task.state == "assigned":
+            task.cancelling = self.agents[task.agent].held[task.nonce].is_cancelled = True
+            return "cancel_sent"
+        return self._finish(task_id, "cancelled", now_us)
 
     def tick(self, grace_ms: int, gap_ms: int, now_us: int, used: int) -> tuple[bool, ...]:
         """`used`: thousandths of Redis' memory."""
@@ -433,25 +538,37 @@ class Model:
             return "no_agent"
         if (agent.state, agent.mode) != ("live", "running"):
             return "not_accepting"
-        return "full" if agent.used + task.task.cost > agent.max else ""
+        if task.alone and (agent.held or task.task.cost > agent.max):
+            return "full"
+        cost = agent.max if task.alone else task.task.cost
+        return "full" if agent.used + cost > agent.max else ""
 
     def _close(self, task: ModelTask, how: str) -> None:
         del self.agents[task.agent].held[task.nonce]
         task.close = how
 
-    def _fail(self, task_id: str, now_us: int) -> str:
+    def _is_last_life(self, losses: int) -> bool:
+        return losses > 0 and losses >= self.settings.max_losses - 1
+
+    @staticmethod
+    def _remember(task: ModelTask, how: str, now_us: int) -> None:
+        task.history.append(f"{task.agent} {task.granted_us} {now_us} {how}")
+
+    def _fail(self, task_id: str, now_us: int, draws: Draws) -> str:
         task = self.tasks[task_id]
         task.failures += 1
         if task.failures >= task.task.max_failures:
-            self._finish(task_id, "dead")
-            return "dead"
-        task.state, task.due_us = "failed", now_us + round(self.settings.retry_delay_s * 1_000_000)
+            return self._finish(task_id, "dead", now_us)
+        settings = self.settings
+        most_s = min(settings.retry_max_delay_s, settings.retry_delay_s * 2 ** (task.failures - 1))
+        task.state, task.due_us = "failed", now_us + max(1_000, int(most_s * draws.take()))
         return "retry"
 
-    def _finish(self, task_id: str, state: str) -> None:
+    def _finish(self, task_id: str, state: str, now_us: int) -> str:
         task = self.tasks[task_id]
         assert task.state not in FINAL, f"{task_id} ends twice"
-        task.state = state
-        task.open = set()
+        task.state, task.ended_us = state, now_us
+        task.open, task.cancelling = set(), False
         if task.has_waiting:
             self.untold.add(task_id)
+        return state

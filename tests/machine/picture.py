@@ -78,7 +78,9 @@ def tasks(picture: Picture) -> Stored:
         close = "" if f["state"] == "assigned" else f.get("close", "")
         lease = (f.get("agent", ""), f.get("nonce", ""), close)
         parents, result = picture.get(f"parents:{id_}", set()), picture.get(f"result:{id_}", "")
-        out[id_] = (f["state"], counts, lease, parents, result)
+        history = picture.get(f"hist:{id_}", [])
+        since = (f["lane"], history, f["d"].split("|")[0], "cancel" in f)
+        out[id_] = (f["state"], counts, lease, parents, result, since)
     return out
 
 
@@ -87,7 +89,7 @@ def agents(picture: Picture) -> Stored:
     out: Stored = {}
     for id_, f in under(picture, "agent").items():
         held = {
-            nonce: (*record.split(" ")[:3], record.endswith(" orphaned"))
+            nonce: (*record.split(" ")[:3], " orphaned" in record, " cancel=" in record)
             for nonce, record in picture.get(f"held:{id_}", {}).items()
         }
         numbers = tuple(int(f[name]) for name in ("used", "n", "max", "seq", "beat_ms"))
@@ -110,7 +112,7 @@ def _forgotten(picture: Picture, latest_ms: int, grace_ms: int) -> list[str]:
     out, timers = [], picture.get("agent_timers", {})
     for id_, agent in under(picture, "agent").items():
         records = picture.get(f"held:{id_}", {}).values()
-        orphaned = sum(record.endswith(" orphaned") for record in records)
+        orphaned = sum(" orphaned" in record for record in records)
         by_ms = latest_ms
         if agent["state"] == "live" and not orphaned:
             lost_ms = int(agent["beat_ms"]) + int(agent["d"].split("|")[0])

@@ -84,7 +84,7 @@ DONES = st.builds(
     DoneSpec,
     pick=PICK,
     of=st.sampled_from(["open"] * 9 + ["any", "any", "ghost", "agent", "attempt", "nonce"]),
-    status=st.sampled_from([Status.FAILED, Status.COMPLETED]),
+    status=st.sampled_from([Status.FAILED, Status.COMPLETED, *Status]),
     result=st.sampled_from(["", '{"ok":1}', "not json"]),
     error=st.sampled_from(["", "it broke"]),
 )

@@ -23,7 +23,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from balancer.core.model import Mode, Task
+from balancer.core.model import Mode, Priority, Task
 from balancer.core.moments import EPOCH
 from balancer.core.planner import Proposal
 from balancer.embedded import EmbeddedRedis
@@ -114,10 +114,22 @@ class LedgerMachine(RuleBasedStateMachine):
         known = [*self.h.model.tasks, "ghost"]
         self.h.cancel([known[-1 - pick % len(known)] for pick in picks], twice)
 
+    @rule(picks=PICKS, twice=SOMETIMES)
+    def retry(self, picks: list[int], twice: bool) -> None:
+        """Of any task, and of those that are dead."""
+        known = [*self.h.model.tasks, "ghost"]
+        dead = [id_ for id_, task in self.h.model.tasks.items() if task.state == "dead"] or known
+        self.h.retry([known[-1 - picks[0] % len(known)], dead[picks[-1] % len(dead)]], twice)
+
+    @rule(picks=PICKS, priority=st.sampled_from(Priority), twice=SOMETIMES)
+    def reprioritise(self, picks: list[int], priority: Priority, twice: bool) -> None:
+        known = [*self.h.model.tasks, "ghost"]
+        self.h.reprioritise([known[-1 - pick % len(known)] for pick in picks], priority, twice)
+
     def _task(self, spec: TaskSpec) -> Task:
         known = list(self.h.model.tasks)
         if known and spec.known != "new":
-            task = self.h.model.tasks[known[-1 - spec.pick % len(known)]].task
+            task = self.h.model.tasks[known[-1 - spec.pick % len(known)]].as_submitted
             changes = {"description": "another"} if spec.known == "other" else {}
             return task.model_copy(update=changes)
         self.submitted += 1
@@ -299,7 +311,9 @@ class LedgerMachine(RuleBasedStateMachine):
         self.h.apply_beats([back], twice=True)
 
     @rule(
-        what=st.sampled_from(["reclaim", "recount", "timeout", "due", "expire", "release"]),
+        what=st.sampled_from(
+            ["reclaim", "recount", "timeout", "due", "expire", "release", "forget"]
+        ),
         pick=PICK,
     )
     def look_at_random(self, what: str, pick: int) -> None:
@@ -311,6 +325,8 @@ class LedgerMachine(RuleBasedStateMachine):
                 self.h.recount(agent, twice=True)
             case "timeout":
                 self.h.run_timeouts(twice=True)
+            case "forget":
+                self.h.forget(twice=True)
             case "due":
                 self.h.move_due(twice=True)
             case "expire":

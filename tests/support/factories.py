@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from balancer.core.errors import BadArgument, SafeStop, SchemaMismatch
+from balancer.core.lanes import lane_definition, read_lane
 from balancer.core.model import Task
 from balancer.core.planner import Planner, Proposal
 from balancer.ledger import Pool
@@ -21,6 +22,7 @@ from balancer.ledger import beat as beats
 from balancer.ledger import commit as commits
 from balancer.ledger import settle as settles
 from balancer.ledger import submit as submits
+from balancer.ledger.backoff import WHOLE
 from balancer.ledger.event import Event
 from balancer.ledger.exchange import Arg
 from balancer.ledger.script import Script
@@ -147,7 +149,8 @@ def completion_entry(
 
 
 def settle(pool: Pool, *entries: settles.CompletionEntry) -> list[str]:
-    return [outcome.value for outcome in settles.settle(pool, entries).outcomes]
+    """Outcomes; failed tries wait all of their back-off."""
+    return [outcome.value for outcome in settles.settle(pool, entries, draw=WHOLE).outcomes]
 
 
 def complete(pool: Pool, task: str = "t1", status: str = "completed", **facts: Any) -> str:
@@ -373,6 +376,11 @@ def structure_violations(state: State, prefix: str) -> list[str]:
     for index, definitions in (("laneref", "lanedef"), ("classn", "classdef")):
         if own.get(index, {}).keys() != own.get(definitions, {}).keys():
             out.append(f"{definitions} does not define what {index} counts")
+    out += [
+        f"lanedef {lane} is not the name of {text}"
+        for lane, text in own.get("lanedef", {}).items()
+        if lane_definition(read_lane(text)) != (lane, text)
+    ]
     if len(own.get("wake", [])) > 1:
         out.append("wake holds more than one token")
     return out + _text_violations(own) + _inbox_violations(own, tasks, agents)
@@ -429,15 +437,28 @@ def _inbox_violations(
             out.append(f"inbox:{id_} says {told} of its retirement, not {agents[id_]['admin']}")
         pointed = set()
         for key, record in own.get(f"held:{id_}", {}).items():
-            task_id, cost, attempt, entry, *_ = record.split(" ")
+            task_id, cost, attempt, entry, *flags = record.split(" ")
             pointed.add(entry)
             found, task = inbox.get(entry, {}), tasks[task_id]
-            said = [found.get(name) for name in ("task", "cost", "attempt", "lease")]
-            if said != [task_id, cost, attempt, key]:
-                out.append(f"held:{id_} {key}: its inbox entry says {said}")
-            facts = [task.get(name) for name in ("agent", "nonce", "attempt", "cost")]
-            if facts != [id_, key, attempt, cost]:
-                out.append(f"held:{id_} {key}: its task says {facts}")
+            alone = "+alone" in task["lane"]
+            said = [found.get(name) for name in ("task", "attempt", "lease", "kind")]
+            if said != [task_id, attempt, key, None] or (found["cost"] != cost and not alone):
+                out.append(f"held:{id_} {key}: its inbox entry says {found}")
+            facts = [task.get(name) for name in ("agent", "nonce", "attempt")]
+            if facts != [id_, key, attempt] or (task["cost"] != cost and not alone):
+                out.append(f"held:{id_} {key}: its task says {facts} and cost {task['cost']}")
+            most, n = int(agents[id_]["max"]), int(agents[id_]["n"])
+            if alone and (n != 1 or int(cost) < max(most, int(task["cost"]))):
+                out.append(
+                    f"held:{id_} {key}: it must be alone, and is one of {n} with {cost} units"
+                )
+            for wish in (flag[7:] for flag in flags if flag.startswith("cancel=")):
+                pointed.add(wish)
+                said = [
+                    inbox.get(wish, {}).get(name) for name in ("kind", "task", "attempt", "lease")
+                ]
+                if said != ["cancel", task_id, attempt, key]:
+                    out.append(f"held:{id_} {key}: the entry of its cancel says {said}")
         if pointed != inbox.keys() - told:
-            out.append(f"inbox:{id_} holds other entries than the open leases")
+            out.append(f"inbox:{id_} holds other entries than the open leases and their cancels")
     return out

@@ -196,8 +196,8 @@ def test_heartbeat_out_of_bounds_is_refused_by_field_and_rule(
         ("attempt", "0", "greater than or equal to 1"),
         ("attempt", "1000001", "less than or equal to 1000000"),
         ("lease", "short", "pattern"),
-        ("status", "done", "'completed' or 'failed'"),
-        ("status", "", "'completed' or 'failed'"),
+        ("status", "done", "'released' or 'cancelled'"),
+        ("status", "", "'released' or 'cancelled'"),
     ],
 )
 def test_completion_out_of_bounds_is_refused_by_field_and_rule(

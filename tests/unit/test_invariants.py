@@ -184,12 +184,18 @@ def test_sound_agent_is_sound(facts: AgentFacts) -> None:
             agent(fields={"used": "3"}, rank=750 * 2**42 + 9),
             "agent a1: counters say 1 leases of 3 units, it holds 1 of 2",
         ),
-        (agent(inbox=[]), "agent a1: its inbox holds 0 leases that are not its 1 open ones"),
+        (
+            agent(inbox=[]),
+            "agent a1: its inbox holds 0 leases and cancels that are not its 1 open ones and theirs",
+        ),
         (
             agent(inbox=["n1", "n2"]),
-            "agent a1: its inbox holds 2 leases that are not its 1 open ones",
+            "agent a1: its inbox holds 2 leases and cancels that are not its 1 open ones and theirs",
         ),
-        (agent(inbox=["n2"]), "agent a1: its inbox holds 1 leases that are not its 1 open ones"),
+        (
+            agent(inbox=["n2"]),
+            "agent a1: its inbox holds 1 leases and cancels that are not its 1 open ones and theirs",
+        ),
         (agent(is_gone=True), "agent a1: state live, listed alive=True gone=True"),
         (agent(is_alive=False), "agent a1: state live, listed alive=False gone=False"),
         (

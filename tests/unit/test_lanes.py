@@ -19,7 +19,18 @@ from balancer.core.lanes import (
 from balancer.core.names import NAME_RULE
 
 names = st.from_regex(NAME_RULE, fullmatch=True)
-lanes = st.builds(Lane, names, names, st.integers(1, 1_000))
+plain_lanes = st.builds(
+    Lane, names, names, st.integers(1, 1_000), st.just(False), st.just(()), st.just(0)
+)
+lanes = st.builds(
+    lambda lane, alone, avoid, until: lane._replace(
+        alone=alone, avoid=tuple(avoid), avoid_until_ms=until if avoid else 0
+    ),
+    plain_lanes,
+    st.booleans(),
+    st.lists(names, max_size=3),
+    st.integers(0, 2**50),
+)
 classes = st.builds(
     AgentClass, names, st.lists(names, max_size=4).map(tuple), st.integers(0, 1_000)
 )
@@ -38,11 +49,20 @@ def test_ids_never_change() -> None:
 
 
 @given(lanes)
+def test_a_lane_that_is_not_plain_begins_with_the_id_of_the_plain_one(lane: Lane) -> None:
+    plain = Lane(lane.role, lane.category, lane.cost)
+
+    assert lane_definition(lane)[0].split("+")[0] == lane_definition(plain)[0]
+
+
+@given(lanes)
 def test_lane_reads_back_as_it_was(lane: Lane) -> None:
     lane_id, text = lane_definition(lane)
 
     assert read_lane(text) == lane
-    assert re.fullmatch(r"v1[0-9a-f]{14}", lane_id)
+    assert re.fullmatch(r"v1[0-9a-f]{14}(\+alone)?(\+[0-9a-f]{14})?", lane_id)
+    assert ("+alone" in lane_id) == lane.alone
+    assert ("+" in lane_id) != lane.is_plain
 
 
 @given(classes)

@@ -331,3 +331,66 @@ def test_whole_picture_planned_leaves_nothing() -> None:
 )
 def test_what_lies_beyond_the_picture_is_looked_at_again(picture: View, nothing: bool) -> None:
     assert leaves_nothing(picture, Planner(PoolSettings()).plan(picture)) is nothing
+
+
+# --- tasks that go alone, or that agents gave back ---
+
+
+def marked(*tasks: tuple[int, str], cost: int = 1, **marks: Any) -> LaneView:
+    heads = [Head(order, task) for order, task in tasks]
+    return LaneView(Lane("dev", "general", cost, **marks), len(heads), heads)
+
+
+def test_a_task_that_goes_alone_takes_all_units_of_an_agent_that_holds_nothing() -> None:
+    lanes = [marked((1, "suspect"), alone=True), lane((2, "b"), (3, "c"), category="bug")]
+
+    wishes = plan(lanes, [cls(agent("busy", 4, used=1, freed_us=1), agent("idle", 4, freed_us=2))])
+
+    assert pairs(wishes) == [("suspect", "idle"), ("b", "busy"), ("c", "busy")]
+    assert [wish.cost for wish in wishes] == [4, 1, 1]
+
+
+def test_a_task_that_goes_alone_waits_for_an_agent_that_gets_nothing_meanwhile() -> None:
+    """Else a busy pool would never have one that holds nothing."""
+    lanes = [marked((1, "suspect"), alone=True), lane((2, "b"), (3, "c"), (4, "d"), category="bug")]
+    agents = cls(agent("x", 3, used=2), agent("nearest", 3, used=1), agent("y", 3, used=2))
+
+    assert pairs(plan(lanes, [agents])) == [("b", "x"), ("c", "y")]
+
+
+def test_only_one_agent_of_a_role_is_kept_for_tasks_that_go_alone() -> None:
+    lanes = [
+        marked((1, "one"), alone=True),
+        marked((2, "two"), alone=True, cost=2),
+        lane((3, "c"), category="bug"),
+    ]
+
+    assert pairs(plan(lanes, [cls(agent("x", 2, used=1), agent("y", 2, used=1))])) == [("c", "y")]
+
+
+def test_a_task_that_goes_alone_needs_its_cost_all_the_same() -> None:
+    assert plan([marked((1, "t"), alone=True, cost=3)], [cls(agent("small", 2))]) == []
+
+
+def test_two_that_go_alone_take_two_agents() -> None:
+    wishes = plan(
+        [marked((1, "a"), (2, "b"), (3, "c"), alone=True)], [cls(agent("x", 2), agent("y", 2))]
+    )
+
+    assert pairs(wishes) == [("a", "x"), ("b", "y")]
+
+
+@pytest.mark.parametrize(("until_ms", "chosen"), [(1, ["other"]), (0, ["best"])])
+def test_an_agent_that_gave_a_task_back_is_avoided_for_a_while(
+    until_ms: int, chosen: list[str]
+) -> None:
+    lanes = [marked((1, "t"), avoid=("best",), avoid_until_ms=until_ms)]
+    agents = cls(agent("best", 4), agent("other", 4, used=3))
+
+    assert [wish.agent for wish in plan(lanes, [agents])] == chosen
+
+
+def test_the_only_agent_gets_what_it_gave_back_later_and_other_work_meanwhile() -> None:
+    lanes = [marked((1, "t"), avoid=("x",), avoid_until_ms=1), lane((2, "b"), category="bug")]
+
+    assert pairs(plan(lanes, [cls(agent("x", 4))])) == [("b", "x")]

@@ -1,0 +1,88 @@
+-- Tries that ended otherwise than well: what follows, where the task goes from there, what is remembered of it.
+-- The back-off between failures, from the arguments of the call; and the soonest retry that this call made due.
+local BACKOFF, SOONEST_US
+local function read_backoff(at)
+  BACKOFF = {
+    base_us = int(ARGV[at], 0, 86400000000, 'base_us'), cap_us = int(ARGV[at + 1], 0, 86400000000, 'cap_us'),
+    draw = int(ARGV[at + 2], 0, 1000000, 'draw'),
+  }
+end
+
+-- Full jitter: a share, drawn by the caller, of base x 2^(failures - 1), of the cap at most. Each try of a call takes another share.
+local function backoff_us(failures)
+  local most_us = math.min(BACKOFF.cap_us, BACKOFF.base_us * 2 ^ (failures - 1))
+  local delay_us = math.max(1000, math.floor(most_us * BACKOFF.draw / 1000000))
+  BACKOFF.draw = (BACKOFF.draw + 618034) % 1000001
+  SOONEST_US = math.min(SOONEST_US or delay_us, delay_us)
+  return delay_us
+end
+
+-- One line a try: agent, granted, ended, how. The last ten are kept.
+local function remember_try(t, how)
+  local line = table.concat({ t.agent, str(t.granted_us), str(now_us), how }, ' ')
+  if redis.call('RPUSH', k_hist(t.id), line) > 10 then redis.call('LTRIM', k_hist(t.id), -10, -1) end
+end
+
+-- A try failed: the next one after a delay, or the end.
+local function fail_try(t, reason)
+  local failures, _, max_failures = t.failures + 1, facts(t)
+  count(t.role, 'failed_attempts', 1)
+  if failures >= max_failures then
+    redis.call('HSET', k_task(t.id), 'failures', failures)
+    finish(t, 'dead', reason, str(math.floor((now_us - t.granted_us) / 1000)))
+    return 'dead'
+  end
+  redis.call('HSET', k_task(t.id), 'state', 'failed', 'reason', reason, 'failures', failures, 'close', t.close)
+  redis.call('ZADD', K.failed, str(now_us + backoff_us(failures)), t.id)
+  begin_wait(t, 'failed')
+  return 'retry'
+end
+
+-- The end of a task that was being cancelled, however its try ended. Its lease is closed.
+local function end_cancelled(t, took_ms)
+  local reason = redis.call('HGET', k_task(t.id), 'cancel') or 'cancelled'
+  redis.call('HDEL', k_task(t.id), 'cancel')
+  finish(t, 'cancelled', reason, took_ms)
+  event('cancelled', t.id, t.agent, (string.gsub(reason, '%c', ' ')))
+  return 'cancelled'
+end
+
+-- Whether the next loss would be the last. Where one loss is the limit, nobody is suspected before it.
+local function is_last_life(losses, max_losses) return losses > 0 and losses >= max_losses - 1 end
+
+-- The lane of a task that must be alone, or that agents gave back; and plain again with neither. Twin of lane_definition.
+local function enter_lane(t, alone, avoid)
+  local lid = string.match(t.lane, '^[^+]+')
+  local def = string.format('{"category":"%s","cost":%d,"role":"%s","v":1', t.category, t.cost, t.role)
+  if alone then lid, def = lid .. '+alone', def .. ',"alone":true' end
+  if avoid then lid, def = lid .. '+' .. string.sub(redis.sha1hex(avoid), 1, 14), def .. ',' .. avoid end
+  t.lane = lid
+  REFS[lid], DEFS[lid] = (REFS[lid] or 0) + 1, def .. '}'
+end
+
+local function change_lane(t, alone, avoid)
+  REFS[t.lane] = (REFS[t.lane] or 0) - 1
+  enter_lane(t, alone, avoid)
+end
+
+-- For how long others go first, in steps that tasks share: each lane is looked at by every plan.
+local STEP_MS = { rejected = 5000, released = 1000 }
+
+-- An agent gave a task back unharmed: nothing is counted, and it goes back to its place. One that says cancelled of a task that
+-- nobody cancelled has released it.
+local function give_back_task(t, status)
+  local how = status == 'rejected' and status or 'released'
+  if redis.call('HLEN', K.lanedef) < 10000 then
+    local def, names = redis.call('HGET', K.lanedef, t.lane) or '', { '"' .. t.agent .. '"' }
+    for name in string.gmatch(string.match(def, '"avoid":%[(.-)%]') or '', '"[^"]+"') do
+      if #names < 3 and name ~= names[1] then names[#names + 1] = name end
+    end
+    local until_ms = (math.floor(now_ms / STEP_MS[how]) + 2) * STEP_MS[how]
+    change_lane(t, is_alone(t.lane), '"avoid":[' .. table.concat(names, ',') .. '],"until_ms":' .. str(until_ms))
+  end
+  redis.call('HSET', k_task(t.id), 'state', 'pending', 'lane', t.lane, 'close', t.close)
+  place(t)
+  count(t.role, how, 1)
+  event(how, t.id, t.agent, '-')
+  return 'requeued'
+end
