@@ -17,6 +17,7 @@ from balancer.doctor import (
     memory,
     persistence,
     scripts,
+    sentinel,
     server,
 )
 from balancer.doctor.finding import Finding, Level, fail, ok, warn
@@ -28,7 +29,14 @@ Check = Callable[[Visit], Iterable[Finding]]
 
 #: Of the server.
 SERVER: tuple[Check, ...] = (
-    *(server.version, server.role, server.cluster, persistence.persistence, persistence.last_saves),
+    *(
+        server.version,
+        server.role,
+        server.cluster,
+        sentinel.sentinels,
+        persistence.persistence,
+        persistence.last_saves,
+    ),
     *(memory.eviction, clock.clock, clock.latency),
 )
 #: Of the pool's keys, whether it is sound or not.

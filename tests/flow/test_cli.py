@@ -486,6 +486,20 @@ def test_a_fault_of_ours_is_one_line(
     assert answer.err.splitlines()[0] == "error: ZeroDivisionError: oh"
 
 
+def test_whatever_an_error_says_its_passwords_are_struck_out(
+    balancer: Command, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise ValueError("at redis://u:secret@h:1/0 \x1b[31m")
+
+    monkeypatch.setattr(Balancer, "queues", fail)
+    for form in ((), ("--json",)):
+        answer = balancer("queue", "ls", *form)
+        assert "secret" not in answer.err
+        assert "redis://***@h:1/0" in answer.err
+        assert "\x1b" not in answer.err
+
+
 class Terminal(io.StringIO):
     """Somebody's screen."""
 
