@@ -48,6 +48,8 @@ POOL: tuple[Check, ...] = (
     *(flow.streams, flow.balancers, flow.grace),
     *(books.counters, books.staffing, books.settings),
 )
+#: Row of a check that is not named after it.
+_ROWS = {"identity": "pool", "key_types": "keys", "last_saves": "disk", "staffing": "agents"}
 _UNREACHABLE = {Reaction.DENIED: "denied", Reaction.SETUP: "configuration"}
 
 
@@ -106,7 +108,7 @@ def connection(visit: Visit) -> Iterator[Finding]:
 def _all(visit: Visit, checks: Iterable[Check]) -> Iterator[Finding]:
     """Each check for itself: one that meets an error says so, and the others go on."""
     for check in checks:
-        name = check.__name__.replace("_", " ")
+        name = _ROWS.get(check.__name__, check.__name__)
         try:
             yield from check(visit)
         except RedisError as error:

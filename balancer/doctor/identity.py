@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from redis.exceptions import RedisError
+
 from balancer.core.errors import PoolMissing, SchemaMismatch
 from balancer.doctor.finding import Finding, fail, ok, warn
 from balancer.doctor.visit import Visit
 from balancer.ledger.pool import Pool
+from balancer.protocol.causes import Reaction, cause
 
 SAFE_STOP = (
     "balancers and producers that knew the pool write nothing now (SAFE_STOP). Bring the right Redis or its backup back"
@@ -68,6 +71,15 @@ def _missing(visit: Visit, wanted: str | None) -> Iterator[Finding]:
 
 
 def _what_is_here(visit: Visit) -> str:
+    try:
+        return _looked_around(visit)
+    except RedisError as error:
+        if cause(error).reaction is not Reaction.DENIED:
+            raise
+        return "this user may not ask what is"
+
+
+def _looked_around(visit: Visit) -> str:
     size = visit.client.dbsize()
     if not size:
         return "this Redis is empty"

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
 from balancer.cli import run
+from balancer.doctor import Level, examine, refusals
 from balancer.embedded import EmbeddedRedis
 from balancer.ledger import Pool
-from balancer.protocol import TextRedis
+from balancer.protocol import TextRedis, connect
+from tests.doctor.conftest import by_check, visit
 from tests.support.factories import dump
 from tests.support.proxy import Proxy
 
@@ -177,3 +181,37 @@ def test_serve_refuses_a_replica(balancer: Command) -> None:
             answer = balancer("serve", "--redis-url", copy.url)
     assert answer.code == 78
     assert f"role: a replica of 127.0.0.1:{port}" in answer.err
+
+
+def documented(user: str) -> list[str]:
+    """The rights of a user, as docs/operations.md has them for the pool `builds`."""
+    page = (Path(__file__).parents[2] / "docs/operations.md").read_text()
+    (line,) = re.findall(rf"^user {user} on >SECRET-1 (.+)$", page, re.M)
+    return str(line).split()
+
+
+def test_the_user_of_a_balancer_may_ask_enough(
+    balancer: Command, redis_client: TextRedis, redis_server: EmbeddedRedis
+) -> None:
+    """Neither doctor nor the look before serving needs more rights than the balancer itself."""
+    rights = documented("balancer")
+    redis_client.execute_command("ACL SETUSER", "app", "on", ">pw", *rights)
+    url = redis_server.url.replace("unix://", "unix://app:pw@")
+    try:
+        with connect(url) as client:
+            look = visit(client, url, "builds")
+            assert refusals(look) == []
+            assert by_check(examine(look))["pool"].level is Level.WARN
+            Pool.create(client, "builds")
+            rows = by_check(examine(visit(client, url, "builds")))
+            assert not [row for row in rows.values() if row.level is Level.FAIL]
+            assert rows["rights"].found.startswith("unknown")
+            others = by_check(examine(visit(client, url, "other")))
+            for check in ("pool", "keys"):
+                assert "NOPERM" in others[check].found, check
+        redis_client.execute_command("ACL SETUSER", "app", "-dbsize", "-scan")
+        with connect(url) as client:
+            redis_client.flushall()
+            assert refusals(visit(client, url, "builds")) == []
+    finally:
+        redis_client.execute_command("ACL DELUSER", "app")
