@@ -71,6 +71,7 @@ class AgentFacts(NamedTuple):
     rank: float | None
     is_alive: bool
     is_gone: bool
+    turn: float | None = None
 
 
 class RoleTotals(NamedTuple):
@@ -165,6 +166,9 @@ def agent_violations(agent: AgentFacts) -> list[str]:
         and agent.rank != math.floor(1000 * used / most) * 2**42 + int(f["freed_us"]) // 1000
     ):
         out.append(f"agent {agent.id}: its place in the free index is stale")
+    # Only pools whose strategy goes by turns keep them.
+    if agent.turn != (int(f["turn"]) if free and "turn" in f else None):
+        out.append(f"agent {agent.id}: its turn is {f.get('turn')}, its place in line {agent.turn}")
     return out
 
 

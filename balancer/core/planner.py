@@ -9,13 +9,14 @@ the order of agents within a class is the same for every lane.
 from __future__ import annotations
 
 from heapq import heapify, heappop, heappush, heapreplace
-from itertools import count
+from random import Random
 from typing import NamedTuple
 
 from balancer.core.lanes import Lane, feasible
 from balancer.core.names import new_nonces
 from balancer.core.settings import PoolSettings
 from balancer.core.strategies import Scores, Strategy, make_strategy, reason
+from balancer.core.turns import DRAW_BITS, Order, Turns
 from balancer.core.view import FreeAgent, FreeClass, RoleView, View
 
 #: Below this plan's own numbers.
@@ -36,6 +37,8 @@ class Proposal(NamedTuple):
     #: What decided, and the type of the agent; they make the reason that people read.
     strategy: str
     agent_type: str = ""
+    #: Where the grant puts the agent in a pool whose order is drawn.
+    draw: int | None = None
 
     @property
     def reason(self) -> str:
@@ -51,15 +54,15 @@ _Entry = tuple[float, int, int, FreeAgent, Scores]
 class _Ranked:
     """The agents of one class, best first (a heap).
 
-    `fresh` counts those that this plan has not used yet. Where the class has more agents than the
+    `fresh` counts those in turn that this plan has not used yet. Where the class has more agents than the
     picture shows, one of those may be better than any that was used already.
     """
 
     __slots__ = ("entries", "fresh", "partial")
 
-    def __init__(self, entries: list[_Entry], partial: bool) -> None:
+    def __init__(self, entries: list[_Entry], fresh: int, partial: bool) -> None:
         heapify(entries)
-        self.entries, self.fresh, self.partial = entries, len(entries), partial and bool(entries)
+        self.entries, self.fresh, self.partial = entries, fresh, partial and fresh > 0
 
 
 class _Option(NamedTuple):
@@ -80,17 +83,24 @@ class Planner:
     def __init__(self, settings: PoolSettings, strategy: Strategy | None = None) -> None:
         self._settings = settings
         self._strategy = strategy or make_strategy(settings)
+        self._rng = Random(settings.seed or None)
+
+    def pivot(self) -> int:
+        """Where the next view starts, in a pool whose order is drawn; else 0."""
+        return self._rng.getrandbits(DRAW_BITS) if self._strategy.order == Order.DRAW else 0
 
     def plan(self, view: View, most: int = MOST) -> list[Proposal]:
         """At most `most` proposals, first in line first; no agent beyond its units, no task twice."""
         proposals: list[tuple[float, Proposal]] = []
         for role in view.roles:
-            proposals += self._plan_role(role, min(most, role.units), view.now_ms)
+            turns = Turns(Order(self._strategy.order), self._rng, view.pivot)
+            proposals += self._plan_role(role, min(most, role.units), turns, view.now_ms)
         proposals.sort(key=lambda pair: pair[0])
         return [proposal for _, proposal in proposals[:most]]
 
-    def _plan_role(self, role: RoleView, most: int, now_ms: int) -> list[tuple[float, Proposal]]:
-        number = count()
+    def _plan_role(
+        self, role: RoleView, most: int, number: Turns, now_ms: int
+    ) -> list[tuple[float, Proposal]]:
         classes = [(fc, self._rank(fc, number)) for fc in role.classes]
         options = [self._options(view.lane, classes) for view in role.lanes]
         estimates_s = [self._settings.estimate_s(view.lane.category) for view in role.lanes]
@@ -119,6 +129,7 @@ class Planner:
                 cost = agent.max_concurrent
             out.append((head.order_us, Proposal(
                 head.task, agent.id, next(nonces), cost, estimates_s[i], scores, self._strategy.name, agent.type,
+                number.draw,
             )))  # fmt: skip
             if at + 1 < len(heads):
                 heappush(line, (heads[at + 1], i, at + 1))
@@ -126,12 +137,15 @@ class Planner:
                 break  # the next task of this lane is not in the picture; it may come before all others
         return out
 
-    def _rank(self, fc: FreeClass, number: count[int]) -> _Ranked:
+    def _rank(self, fc: FreeClass, number: Turns) -> _Ranked:
         least = self._settings.min_health
+        in_turn = len(fc.agents) - fc.extra
+        fit = [(at < in_turn, agent) for at, agent in enumerate(fc.agents) if agent.health >= least]
         entries = [
-            self._entry(agent, next(number) - FRESH) for agent in fc.agents if agent.health >= least
+            self._entry(agent, next(number) - (FRESH if is_fresh else 0)) for is_fresh, agent in fit
         ]
-        return _Ranked(entries, fc.size > len(fc.agents))
+        fresh = sum(is_fresh for is_fresh, _ in fit)
+        return _Ranked(entries, fresh, fc.size > len(fc.agents))
 
     def _entry(self, agent: FreeAgent, number: int) -> _Entry:
         parts = self._strategy.agent_part(agent)
@@ -146,7 +160,7 @@ class Planner:
         return out
 
     def _choose(
-        self, cost: int, options: list[_Option], number: count[int]
+        self, cost: int, options: list[_Option], number: Turns
     ) -> tuple[FreeAgent, Scores] | None:
         """The best agent over all classes, its units taken; None when nobody can.
 
@@ -173,7 +187,7 @@ class Planner:
         return agent, parts | best.match
 
     def _choose_marked(
-        self, lane: Lane, options: list[_Option], number: count[int], now_ms: int
+        self, lane: Lane, options: list[_Option], number: Turns, now_ms: int
     ) -> tuple[FreeAgent, Scores] | None:
         """The best agent for a task that goes alone, or that agents gave back; its units taken.
 
@@ -195,16 +209,17 @@ class Planner:
         self._take(option.ranked, at, units, number)
         return agent, parts | option.match
 
-    def _take(self, ranked: _Ranked, at: int, cost: int, number: count[int]) -> None:
+    def _take(self, ranked: _Ranked, at: int, cost: int, number: Turns) -> None:
         """The agent at this place has `cost` units less; it leaves when it has none."""
         entries = ranked.entries
-        id_, type_, most, used, health, freed_us = entries[at][3]
+        id_, type_, most, used, health, freed_us, turn = entries[at][3]
+        turn = number.after_grant(turn)
         if entries[at][2] < 0:
             ranked.fresh -= 1
         if used + cost >= most:
             _pop(entries, at)
             return
-        agent = FreeAgent(id_, type_, most, used + cost, health, freed_us)
+        agent = FreeAgent(id_, type_, most, used + cost, health, freed_us, turn)
         left = self._entry(agent, next(number))
         if at == 0:
             heapreplace(entries, left)

@@ -4,9 +4,10 @@ stored there.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import re
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from balancer.core.model import MAX_UNITS, Priority, Units
 from balancer.core.names import Name
@@ -17,6 +18,25 @@ Seconds = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
 Waiting = Annotated[int, Field(strict=True, ge=1, le=100_000_000)]
 Minutes = Annotated[float, Field(gt=0, le=1_000_000, allow_inf_nan=False)]
 
+
+#: Strategies of this library; core/strategies.py has one class each.
+STRATEGY_NAMES = ("best_match", "least_loaded", "round_robin", "random")
+_CLASS_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", re.ASCII)
+
+
+def _is_strategy(text: str) -> str:
+    if text not in STRATEGY_NAMES and not _CLASS_PATH.fullmatch(text):
+        raise ValueError(
+            f"{text!r} is none of {', '.join(STRATEGY_NAMES)}, nor a class as package.module:Class"
+        )
+    return text
+
+
+StrategyName = Annotated[
+    str,
+    Field(max_length=200, examples=[*STRATEGY_NAMES, "package.module:Class"]),
+    AfterValidator(_is_strategy),
+]
 
 #: Most agents that a role can be meant to have.
 MAX_ROLE_AGENTS = 50_000
@@ -69,7 +89,13 @@ class HeadStart(_Settings):
 class PoolSettings(_Settings):
     """Fixed when the pool is created."""
 
-    strategy: Literal["best_match", "least_loaded"] = "best_match"
+    strategy: StrategyName = Field(
+        default="best_match",
+        description="who gets a task; a class of your own by its path, package.module:Class",
+    )
+    seed: Annotated[int, Field(strict=True, ge=0, le=2**31 - 1)] = Field(
+        default=0, description="of a strategy's draws, to repeat them; 0: nobody can foretell them"
+    )
     weights: Weights = Weights()
     min_health: Annotated[float, Field(ge=0, le=1)] = Field(
         default=0.5, description="below it an agent gets no work"

@@ -9,7 +9,11 @@ came free longest ago.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
+
+from balancer.core.settings import STRATEGY_NAMES
+from balancer.core.turns import Order
 
 if TYPE_CHECKING:
     from balancer.core.lanes import AgentClass, Lane
@@ -20,12 +24,20 @@ Scores = dict[str, float]
 
 
 class Strategy(Protocol):
-    """What the planner asks of a strategy."""
+    """What the planner asks of a strategy. Your own is a class of this shape, made with the pool's
+    settings and named in them as `package.module:Class`.
+    """
 
     name: str
+    """Stored with each task that it decided; letters, digits, "." "_" "-", at most 64."""
+    order: str
+    """Which agents a view begins with: "load" (least loaded), "grant" (least recently granted) or
+    "draw" (at random). The score decides among the agents in view, so it should not go against the
+    order.
+    """
 
     def agent_part(self, agent: FreeAgent) -> Scores:
-        """Components that depend on the agent's health and load."""
+        """Components that depend on the agent's health, load and turn."""
         ...
 
     def match_part(self, lane: Lane, cls: AgentClass) -> Scores:
@@ -36,7 +48,8 @@ class Strategy(Protocol):
 class BestMatch:
     """Health, a bonus for a specialist, a bonus for a lower load."""
 
-    name = "best_match"
+    name: str = "best_match"
+    order: str = Order.LOAD
 
     def __init__(self, settings: PoolSettings) -> None:
         self._weights = settings.weights
@@ -58,7 +71,8 @@ class BestMatch:
 class LeastLoaded:
     """The lowest used / max_concurrent."""
 
-    name = "least_loaded"
+    name: str = "least_loaded"
+    order: str = Order.LOAD
 
     def __init__(self, settings: PoolSettings) -> None:
         pass
@@ -72,7 +86,40 @@ class LeastLoaded:
         return {}
 
 
-STRATEGIES = {cls.name: cls for cls in (BestMatch, LeastLoaded)}
+class _ByTurn:
+    """Whoever is next in turn, whatever its load and health (of those above min_health)."""
+
+    name: str
+    order: str
+
+    def __init__(self, settings: PoolSettings) -> None:
+        pass
+
+    def agent_part(self, agent: FreeAgent) -> Scores:
+        """How near its turn is."""
+        return {"turn": agent.turn}
+
+    def match_part(self, lane: Lane, cls: AgentClass) -> Scores:
+        """Nothing: only the turn counts."""
+        return {}
+
+
+class RoundRobin(_ByTurn):
+    """The agent of the role that was granted a task least recently. The score is the seconds since."""
+
+    name: str = "round_robin"
+    order: str = Order.GRANT
+
+
+class Random(_ByTurn):
+    """Any agent of the role, each as likely as the others. The score is how near its draw is, 0 to 1."""
+
+    name: str = "random"
+    order: str = Order.DRAW
+
+
+_OURS: tuple[Callable[[PoolSettings], Strategy], ...] = (BestMatch, LeastLoaded, RoundRobin, Random)
+STRATEGIES = dict(zip(STRATEGY_NAMES, _OURS, strict=True))
 
 
 def reason(strategy: str, whom: str, scores: Scores) -> str:
@@ -82,5 +129,14 @@ def reason(strategy: str, whom: str, scores: Scores) -> str:
 
 
 def make_strategy(settings: PoolSettings) -> Strategy:
-    """The strategy that the pool's settings name."""
-    return STRATEGIES[settings.strategy](settings)
+    """The strategy that the pool's settings name: one of ours, or a class of the user's own.
+
+    Raises:
+        Misconfigured: the class cannot be imported, or is no strategy.
+    """
+    ours = STRATEGIES.get(settings.strategy)
+    if ours:
+        return ours(settings)
+    from balancer.core.own_strategy import load_strategy  # which imports this module
+
+    return load_strategy(settings)

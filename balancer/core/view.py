@@ -31,6 +31,9 @@ class FreeAgent(NamedTuple):
     used: int
     health: float
     freed_us: int
+    #: In pools whose strategy goes by turns: how near its turn is, larger first. Order `grant`: seconds
+    #: since its last grant. Order `draw`: 1 at the place where the view starts, towards 0 round the circle.
+    turn: float = 0.0
 
 
 class FreeClass(NamedTuple):
@@ -39,6 +42,9 @@ class FreeClass(NamedTuple):
     cls: AgentClass
     size: int
     agents: list[FreeAgent]
+    #: So many of the agents, the last ones, are not next in turn: they are the least loaded, for tasks
+    #: that are too large for those that are.
+    extra: int = 0
 
 
 class RoleView(NamedTuple):
@@ -56,3 +62,5 @@ class View(NamedTuple):
     now_ms: int
     more: bool
     roles: list[RoleView]
+    #: Where the view starts in a pool of the order `draw`.
+    pivot: int = 0

@@ -1,5 +1,9 @@
 -- Agents: loaded once, changed as plain fields, saved once; index, class sums and counters follow from the difference.
 local AGENTS, AGENT_IDS, FREE = {}, {}, {}
+-- Which agent of a class comes first: `load` (the free index itself), or by turn: `grant` (least recently granted), `draw` (at random).
+local ORDER = META[6]
+local HAS_TURNS = ORDER ~= 'load'
+local AGENT_FIELDS = { 'used', 'n', 'freed_us', 'role', 'class', 'max', 'boot', 'mode', 'state', 'admin', 'turn' }
 
 local function cap_of(a) return a.state == 'live' and a.max or 0 end
 -- Whether it may be given anything: what we know, what it says of itself, what an operator said about it.
@@ -13,14 +17,14 @@ end
 local function load_agent(id)
   local a = AGENTS[id]
   if a ~= nil then return a end
-  local f = redis.call('HMGET', k_agent(id), 'used', 'n', 'freed_us', 'role', 'class', 'max', 'boot', 'mode', 'state', 'admin')
+  local f = redis.call('HMGET', k_agent(id), unpack(AGENT_FIELDS, 1, HAS_TURNS and 11 or 10))
   a = false
   if f[4] then
     a = {
       id = id, used = tonumber(f[1]), n = tonumber(f[2]), freed_us = tonumber(f[3]), role = f[4], class = f[5], max = tonumber(f[6]),
-      boot = f[7], mode = f[8], state = f[9], admin = f[10] or '',
+      boot = f[7], mode = f[8], state = f[9], admin = f[10] or '', turn = tonumber(f[11] or 0),
     }
-    a.old = { role = a.role, class = a.class, cap = cap_of(a), free = free_of(a), used = a.used, n = a.n, live = a.state == 'live' and 1 or 0, freed_us = a.freed_us }
+    a.old = { role = a.role, class = a.class, cap = cap_of(a), free = free_of(a), used = a.used, n = a.n, live = a.state == 'live' and 1 or 0, freed_us = a.freed_us, turn = a.turn }
     AGENT_IDS[#AGENT_IDS + 1] = id
   end
   AGENTS[id] = a
@@ -43,6 +47,20 @@ local function untell(a)
   if entry then redis.call('XDEL', k_inbox(a.id), entry) end
 end
 
+-- 48 bits that follow from a text. (redis.sha1hex is not everywhere.)
+local function spread(text)
+  local bits = 7
+  for i = 1, #text do bits = (31 * bits + string.byte(text, i)) % 281474976710656 end
+  return bits
+end
+
+-- An agent's turn after a grant, or when it joins: the end of the line, or a place at random: what the caller drew (48 bits in hex),
+-- else what follows from a boot or a nonce.
+local function take_turn(a, draw, text)
+  if ORDER == 'grant' then a.turn = tick_us() end
+  if ORDER == 'draw' then a.turn = draw ~= '' and tonumber(draw, 16) or spread(text) end
+end
+
 -- One lease less. Only called where HDEL of its nonce answered 1, so a repeat changes nothing.
 local function give_back(a, cost)
   a.used = a.used - cost
@@ -61,6 +79,7 @@ end
 -- Writes one agent; `add` gathers what its class gained in free units.
 local function save_agent(a, add)
   local old, free, cap, live = a.old, free_of(a), cap_of(a), a.state == 'live' and 1 or 0
+  if a.turn ~= old.turn then redis.call('HSET', k_agent(a.id), 'turn', str(a.turn)) end
   local same = a.class == old.class and a.freed_us == old.freed_us and a.used == old.used and a.n == old.n
   if same and free == old.free and live == old.live then return end
   if a.freed_us ~= old.freed_us then
@@ -68,10 +87,14 @@ local function save_agent(a, add)
   elseif a.used ~= old.used or a.n ~= old.n then
     redis.call('HSET', k_agent(a.id), 'used', a.used, 'n', a.n)
   end
-  if old.free > 0 and (free == 0 or a.class ~= old.class) then redis.call('ZREM', k_free(old.class), a.id) end
+  if old.free > 0 and (free == 0 or a.class ~= old.class) then
+    redis.call('ZREM', k_free(old.class), a.id)
+    if HAS_TURNS then redis.call('ZREM', k_turn(old.class), a.id) end
+  end
   if free > 0 and (free ~= old.free or a.class ~= old.class or a.freed_us ~= old.freed_us) then
     local rank = math.floor(1000 * a.used / a.max) * 4398046511104 + math.floor(a.freed_us / 1000)
     put(FREE, k_free(a.class), str(rank), a.id)
+    if HAS_TURNS then put(FREE, k_turn(a.class), str(a.turn), a.id) end
   end
   add(old.role, old.class, -old.free)
   add(a.role, a.class, free)

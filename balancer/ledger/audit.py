@@ -92,7 +92,7 @@ def read_agents(pool: Pool) -> Iterator[AgentFacts]:
     """Every known agent, page by page."""
     for key in (pool.keys.alive, pool.keys.gone):
         for page in _pages(pool, key, CAP_AGENTS):
-            for id_, fields, held, inbox, rank, alive, gone in pool.run(AGENTS, page):
+            for id_, fields, held, inbox, rank, turn, alive, gone in pool.run(AGENTS, page):
                 leases = {nonce: Lease.read(record) for nonce, record in _pairs(held)}
                 yield AgentFacts(
                     id_,
@@ -102,6 +102,7 @@ def read_agents(pool: Pool) -> Iterator[AgentFacts]:
                     float(rank) if rank != "" else None,
                     alive != "",
                     gone != "",
+                    float(turn) if turn != "" else None,
                 )
 
 

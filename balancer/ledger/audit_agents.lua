@@ -1,7 +1,7 @@
 -- audit_agents: the facts of some agents at one instant. Reads only.
 -- KEYS 1 meta
 -- ARGV 1-3 genesis, schema, now_us | agent ids
--- Returns per agent: {id, {agent hash}, {held hash}, {inbox: nonces, "cancel " before those of cancels}, rank or '', alive or '', gone or ''}
+-- Returns per agent: {id, {agent hash}, {held hash}, {inbox: nonces, "cancel " before those of cancels}, rank or '', turn or '', alive or '', gone or ''}
 -- Outcomes -
 -- Keeps   at most 100 agents
 if #ARGV < 4 or #ARGV > 103 then bad('agents: from 1 to 100') end
@@ -17,6 +17,7 @@ for i = 4, #ARGV do
   end
   out[#out + 1] = {
     id, hash, redis.call('HGETALL', k_held(id)), leases, class and redis.call('ZSCORE', k_free(class), id) or '',
+    class and redis.call('ZSCORE', k_turn(class), id) or '',
     redis.call('ZSCORE', K.alive, id) or '', redis.call('ZSCORE', K.gone, id) or '',
   }
 end

@@ -1,13 +1,17 @@
 -- commit: proposals become assignments, each checked again against what is true now.
 -- KEYS 1 meta
--- ARGV 1-3 genesis, schema, now_us | 4 token of the drain lock to give back when all are assigned, or '' | per proposal: task, agent, nonce, estimate_ms|strategy, why
+-- ARGV 1-3 genesis, schema, now_us | 4 token of the drain lock to give back when all are assigned, or '' | per proposal: task, agent, nonce, estimate_ms|strategy or estimate_ms|strategy|draw (48 bits in hex, in pools of that order), why
 -- Returns per proposal: outcome, attempt
 -- Outcomes assigned, already, not_pending, not_accepting, full, no_agent
 -- Keeps   used + cost <= max at every grant, and a task that must be alone takes all of an agent that holds nothing; inbox, held, leases and counters change together
 -- Uses    agent, waiting, task
 local PROPOSALS = (#ARGV - 4) / 5
 if PROPOSALS < 1 or PROPOSALS > 128 or PROPOSALS % 1 ~= 0 then bad('proposals: from 1 to 128, five arguments each') end
-for i = 5, #ARGV, 5 do int(string.match(ARGV[i + 3], '^([^|]*)|'), 0, 9007199254740991, 'estimate_ms') end
+for i = 5, #ARGV, 5 do
+  local estimate_ms, draw = string.match(ARGV[i + 3], '^([^|]*)|[%w._%-]+(|?%x*)$')
+  if draw ~= '' and (ORDER ~= 'draw' or #(draw or '') ~= 13) then bad('estimate_ms|strategy: ' .. ARGV[i + 3]) end
+  int(estimate_ms, 0, 9007199254740991, 'estimate_ms')
+end
 
 local function judge(t, agent_id, nonce)
   if not t then return 'not_pending' end
@@ -38,7 +42,10 @@ for i = 5, #ARGV, 5 do
     local a = load_agent(agent_id)
     t.granted, t.nonce, t.attempt = true, nonce, t.attempt + 1
     a.used, a.n = a.used + t.units, a.n + 1
-    grants[#grants + 1] = { t = t, a = a, facts = ARGV[i + 3], why = ARGV[i + 4] }
+    local facts, draw = ARGV[i + 3], ''
+    if ORDER == 'draw' then facts, draw = string.match(facts, '^(%d+|[%w._%-]+)|?(%x*)$') end
+    if HAS_TURNS then take_turn(a, draw, nonce) end
+    grants[#grants + 1] = { t = t, a = a, facts = facts, why = ARGV[i + 4] }
   end
   reply[#reply + 1] = outcome
   reply[#reply + 1] = t and t.attempt or 0

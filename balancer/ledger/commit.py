@@ -75,6 +75,8 @@ def commit(pool: Pool, proposals: Sequence[Proposal], unlock: str = "") -> list[
     args: list[Arg] = [unlock]
     for p in proposals:
         facts = f"{round(p.estimate_s * 1000)}|{p.strategy}"
+        if p.draw is not None:
+            facts += f"|{p.draw:012x}"
         args += (p.task, p.agent, p.nonce, facts, f"{p.agent_type}|{pack_scores(p.scores)}")
     reply = pool.run(SCRIPT, args)
     return [Committed(Outcome(reply[2 * i]), int(reply[2 * i + 1])) for i in range(len(proposals))]

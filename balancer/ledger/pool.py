@@ -8,6 +8,7 @@ from typing import Any, Self
 from balancer.core.errors import BadArgument, PoolMissing, SafeStop, SchemaMismatch
 from balancer.core.names import new_nonce
 from balancer.core.settings import PoolSettings
+from balancer.core.strategies import make_strategy
 from balancer.ledger.exchange import Arg, Call, Exchange, T, drive, spoken, wired
 from balancer.ledger.script import SCHEMA, Script
 from balancer.protocol.connect import TextRedis, is_cluster
@@ -84,6 +85,7 @@ class Pool(PoolRef):
 
         Raises:
             SafeStop: keys of the pool are there, but not its identity.
+            Misconfigured: the settings name a strategy that cannot be loaded.
             SchemaMismatch: the pool is of an older version, or needs a newer one.
         """
         settings = settings or PoolSettings()
@@ -94,7 +96,8 @@ class Pool(PoolRef):
             if own.max_pending is not None:
                 bounds += [f"max_pending:{role}", own.max_pending]
         mode = "virtual" if clock else "real"
-        args: list[Arg] = [new_nonce(), SCHEMA, mode, settings.model_dump_json(), *bounds]
+        order = make_strategy(settings).order
+        args: list[Arg] = [new_nonce(), SCHEMA, mode, settings.model_dump_json(), order, *bounds]
         (reply,) = drive(
             client, spoken([Call(INIT, keys_of_calls(name, is_cluster(client)), args)])
         )

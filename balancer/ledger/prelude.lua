@@ -1,6 +1,6 @@
 -- Before every script: checks the pool, owns the clock, names the keys, gathers counters and events.
 local P = string.sub(KEYS[1], 1, -5)
-local META = redis.call('HMGET', KEYS[1], 'schema', 'min_reader', 'genesis', 'clock', 'clock_us')
+local META = redis.call('HMGET', KEYS[1], 'schema', 'min_reader', 'genesis', 'clock', 'clock_us', 'order')
 if not META[3] then return redis.error_reply('SAFE_STOP there is no pool at ' .. KEYS[1]) end
 if META[3] ~= ARGV[1] then return redis.error_reply('SAFE_STOP the pool is not the one that was opened') end
 if tonumber(META[2]) > tonumber(ARGV[2]) or tonumber(META[1]) < tonumber(ARGV[2]) then
@@ -29,6 +29,7 @@ local function k_agent(id) return P .. 'agent:' .. id end
 local function k_held(id) return P .. 'held:' .. id end
 local function k_inbox(id) return P .. 'inbox:' .. id end
 local function k_free(cid) return P .. 'free:' .. cid end
+local function k_turn(cid) return P .. 'turn:' .. cid end
 local function k_fc(role) return P .. 'fc:' .. role end
 local function k_role(role) return P .. 'role:' .. role end
 

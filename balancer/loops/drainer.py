@@ -60,7 +60,8 @@ class Drainer(Loop):
     def __init__(self, pool: Pool, waiting: TextRedis, tick_s: float = TICK_S) -> None:
         super().__init__(pool)
         self._pool, self._waiting, self._tick_s = pool, waiting, tick_s
-        self._viewer, self._planner = Viewer(pool), Planner(pool.settings)
+        self._planner = Planner(pool.settings)
+        self._viewer = Viewer(pool, self._planner.pivot)
         self._again, self._busy, self._woken = True, False, True
         self._page, self._locked = 0, False
 

@@ -106,6 +106,10 @@ class Keys:
         """ZSET rank: accepting agents of a class with units left."""
         return f"{self.prefix}free:{class_id}"
 
+    def turn(self, class_id: str) -> str:
+        """ZSET turn: the same agents, in the order that the pool's strategy asks for."""
+        return f"{self.prefix}turn:{class_id}"
+
     def free_units(self, role: str) -> str:
         """ZSET free units: classes of a role with something free."""
         return f"{self.prefix}fc:{role}"

@@ -25,7 +25,7 @@ def test_create_writes_identity_settings_and_streams(redis_client: redis.Redis) 
     assert dump(redis_client) == {
         "wb:{p}:meta": {
             "schema": "2", "min_reader": "2", "genesis": pool.genesis, "epoch": "1", "clock": "real",
-            "clock_us": "0", "hb_mark_ms": "0", "last_tick_ms": "0", "grace_until_ms": "0",
+            "clock_us": "0", "hb_mark_ms": "0", "last_tick_ms": "0", "grace_until_ms": "0", "order": "load",
         },
         "wb:{p}:settings": {
             "version": "1", "json": settings.model_dump_json(), "max_cost": "20", "max_cost:dev": "7",

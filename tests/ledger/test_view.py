@@ -252,7 +252,7 @@ def test_locked_view_of_nothing_takes_no_lock(virtual_pool: Pool, missing: str) 
 
 def test_view_on_a_pool_that_is_not_ours_is_refused(virtual_pool: Pool) -> None:
     populate(virtual_pool)
-    assert_guarded(virtual_pool, views.SCRIPT, [0, 128, "mine", 100])
+    assert_guarded(virtual_pool, views.SCRIPT, [0, 128, "mine", 100, 0])
 
 
 @pytest.mark.parametrize(
@@ -260,18 +260,22 @@ def test_view_on_a_pool_that_is_not_ours_is_refused(virtual_pool: Pool) -> None:
     [
         [],
         [0],
-        ["nan", 1, "", 1],
-        [-1, 1, "", 1],
-        [1001, 1, "", 1],
-        [0, 0, "", 1],
-        [0, 129, "", 1],
-        [0, "0x10", "", 1],
-        ["1e3", 1, "", 1],
-        [0, "1.0", "", 1],
+        ["nan", 1, "", 1, 0],
+        [-1, 1, "", 1, 0],
+        [1001, 1, "", 1, 0],
+        [0, 0, "", 1, 0],
+        [0, 129, "", 1, 0],
+        [0, "0x10", "", 1, 0],
+        ["1e3", 1, "", 1, 0],
+        [0, "1.0", "", 1, 0],
         [0, 1, "mine"],
-        [0, 1, "mine", 0],
-        [0, 1, "mine", "nan"],
-        [0, 1, "mine", 60_001],
+        [0, 1, "mine", 100],
+        [0, 1, "", 1, -1],
+        [0, 1, "", 1, "nan"],
+        [0, 1, "", 1, 2**48],
+        [0, 1, "mine", 0, 0],
+        [0, 1, "mine", "nan", 0],
+        [0, 1, "mine", 60_001, 0],
     ],
 )
 def test_view_with_a_bad_argument_is_refused(virtual_pool: Pool, args: list[object]) -> None:

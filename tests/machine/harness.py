@@ -13,6 +13,7 @@ from balancer.core.model import Priority, Task
 from balancer.core.planner import Planner, Proposal
 from balancer.core.settings import PoolSettings
 from balancer.ledger import Pool
+from balancer.ledger.agent_set import Verb, agent_set
 from balancer.ledger.audit import audit
 from balancer.ledger.backoff import WHOLE
 from balancer.ledger.beat import BeatEntry, beat
@@ -25,6 +26,7 @@ from balancer.ledger.reclaim import reclaim
 from balancer.ledger.recount import recount
 from balancer.ledger.release import release
 from balancer.ledger.reprioritise import reprioritise
+from balancer.ledger.retire import retire
 from balancer.ledger.retry import retry
 from balancer.ledger.role_set import pause, purge, resume
 from balancer.ledger.settle import CompletionEntry, settle, stored_result
@@ -55,14 +57,15 @@ Grant = tuple[str, str, int, str]
 class Harness:
     """Calls in pairs, and the judgement."""
 
-    def __init__(self, client: TextRedis) -> None:
+    def __init__(self, client: TextRedis, strategy: str = "best_match") -> None:
         client.flushall()
+        settings = SETTINGS.model_copy(update={"strategy": strategy})
         self.client = client
         self.now_us = self.latest_us = BASE_US
         self.latest_grace_ms = 0
-        self.pool = Pool.create(client, "machine", SETTINGS, clock=lambda: self.now_us)
-        self.model, self.planner = Model(SETTINGS), Planner(SETTINGS)
-        self.drainers = [Viewer(self.pool), Viewer(self.pool)]
+        self.pool = Pool.create(client, "machine", settings, clock=lambda: self.now_us)
+        self.model, self.planner = Model(settings), Planner(settings)
+        self.drainers = [Viewer(self.pool, self.planner.pivot) for _ in range(2)]
         self.plans: list[list[Proposal]] = [[], []]
         self.beats: list[BeatEntry] = []
         self.dones: list[CompletionEntry] = []
@@ -266,7 +269,8 @@ class Harness:
         if leases_due:
             self.run_timeouts(twice)
         for agent in agents:
-            self.reclaim(agent, twice)
+            if self.reclaim(agent, twice)[0] == "must_retire":
+                self.retire(agent, twice)
         if tries_due:
             self.move_due(twice)
         if expiry_due:
@@ -274,7 +278,25 @@ class Harness:
         if release_due:
             self.release(twice)
 
-    def reclaim(self, agent: str, twice: bool = False) -> None:
+    def agent_set(self, agent: str, verb: Verb, wait_s: int, twice: bool = False) -> None:
+        def call() -> tuple[str, int]:
+            outcome, held = agent_set(self.pool, agent, verb, wait_s)
+            return outcome.value, held
+
+        self._both(
+            call,
+            lambda: self.model.agent_set(agent, verb.value, 1000 * wait_s, self.now_ms),
+            twice,
+        )
+
+    def retire(self, agent: str, twice: bool = False) -> None:
+        def call() -> tuple[str, int]:
+            outcome, requeued, _ = retire(self.pool, agent)
+            return outcome.value, requeued
+
+        self._both(call, lambda: self.model.retire(agent, self.now_us), twice)
+
+    def reclaim(self, agent: str, twice: bool = False) -> Any:
         def call() -> tuple[Any, ...]:
             outcome, *rest = reclaim(self.pool, agent)
             return outcome.value, *rest
@@ -282,7 +304,7 @@ class Harness:
         def predicted() -> tuple[Any, ...]:
             return *self.model.reclaim(agent, self.now_us), False
 
-        self._both(call, predicted, twice, is_event=False)
+        return self._both(call, predicted, twice, is_event=False)
 
     def run_timeouts(self, twice: bool = False, draw: int = WHOLE // 2) -> None:
         def predicted() -> tuple[int, int, int, bool]:

@@ -100,14 +100,21 @@ class ModelAgent:
     beat_ms: int
     ttl_ms: int
     held: dict[str, ModelLease] = field(default_factory=dict)
+    #: What an operator said, and when a retiring agent has to give back what it holds.
+    admin: str = ""
+    retires_ms: int = 0
 
     @property
     def used(self) -> int:
         return sum(lease.cost for lease in self.held.values())
 
+    def must_retire(self, now_ms: int) -> bool:
+        is_due = self.state == "stopped" or self.retires_ms <= now_ms
+        return self.admin == "retiring" and is_due
+
     @property
     def free(self) -> int:
-        accepts = self.state == "live" and self.mode == "running"
+        accepts = self.state == "live" and self.mode == "running" and not self.admin
         return max(0, self.max - self.used) if accepts else 0
 
 
@@ -174,7 +181,8 @@ class Model:
                 for x, t in a.held.items()
             }
             numbers = (a.used, len(a.held), a.max, a.seq, a.beat_ms, a.ttl_ms)
-            out[id_] = ((a.role, a.state, a.mode, a.boot), a.boots, numbers, held)
+            said = (a.admin, a.retires_ms if a.admin == "retiring" else 0)
+            out[id_] = ((a.role, a.state, a.mode, a.boot), a.boots, numbers, held, said)
         return out
 
     def free(self) -> dict[str, int]:
@@ -299,12 +307,8 @@ class Model:
     def beat(self, entry: str, beat: Heartbeat, now_us: int) -> tuple[str, int]:
         """The outcome, and when the agent was heard by it (0: it was not)."""
         at, old, now_ms = entry_id(entry), self.agents.get(beat.agent), now_us // 1000
-        if old:
-            is_repeat = old.boot == beat.boot and beat.seq <= old.seq
-            if at <= old.entry or is_repeat or beat.boot in old.boots:
-                return "stale", 0
-            if old.boot != beat.boot and not beat.start and old.state == "live":
-                return "other_boot", 0
+        if old and (refusal := self._unheard(old, at, beat)):
+            return refusal, 0
         most = beat.max_concurrent
         if most is None:
             most = self.settings.max_concurrent_of(beat.role)
@@ -325,6 +329,8 @@ class Model:
         for lease in new.held.values():
             if self.tasks[lease.task].alone and most > old.max:
                 lease.cost = most
+        if old.admin != "retired":
+            new.admin, new.retires_ms = old.admin, old.retires_ms
         if old.boot != new.boot:
             new.boots = [old.boot, *old.boots][:BOOTS]
             for nonce, lease in new.held.items():
@@ -417,6 +423,43 @@ class Model:
                 task.open.discard(parent)
         return ready, dead, skipped
 
+    def agent_set(self, agent_id: str, verb: str, wait_ms: int, now_ms: int) -> tuple[str, int]:
+        agent = self.agents.get(agent_id)
+        if agent is None:
+            return "unknown", 0
+        answer, admin, retires_ms = "already", agent.admin, agent.retires_ms
+        match verb, admin:
+            case "pause", "":
+                answer, admin = "paused", "paused"
+            case "pause", "retiring" | "retired":
+                answer = "refused"
+            case "resume", "paused" | "retiring" | "retired":
+                answer, admin = "resumed", ""
+            case "retire", "" | "paused" | "retiring":
+                if admin != "retiring" or retires_ms > now_ms + wait_ms:
+                    answer = admin = "retiring" if agent.state == "live" else "retired"
+                    retires_ms = now_ms + wait_ms
+        agent.admin, agent.retires_ms = admin, retires_ms
+        return answer, len(agent.held)
+
+    def retire(self, agent_id: str, now_us: int) -> tuple[str, int]:
+        agent = self.agents.get(agent_id)
+        if agent is None or not agent.must_retire(now_us // 1000):
+            return "not_due" if agent else "unknown", 0
+        requeued = len(agent.held)
+        for lease in list(agent.held.values()):
+            task = self.tasks[lease.task]
+            self._close(task, "revoked")
+            self._remember(task, "released", now_us)
+            if task.cancelling:
+                self._finish(lease.task, "cancelled", now_us)
+            else:
+                task.state, self.added = "pending", True
+        if agent.state == "live":
+            agent.state = "stopped"
+        agent.admin = "retired"
+        return "retired", requeued
+
     def retry(self, task_id: str, now_us: int) -> str:
         task = self.tasks.get(task_id)
         if task is None:
@@ -461,6 +504,8 @@ class Model:
         agent, now_ms = self.agents.get(agent_id), now_us // 1000
         if agent is None:
             return "unknown", 0, 0
+        if agent.must_retire(now_ms):
+            return "must_retire", 0, 0
         verdict, nothing = "gone", "alive"
         if agent.state == "live":
             verdict = "rebooted"
@@ -529,6 +574,15 @@ class Model:
         due = (is_ready, is_due("assigned"), bool(self.untold), may_expire)
         return in_grace, *due, self.is_memory_full
 
+    def _unheard(self, old: ModelAgent, at: tuple[int, int], beat: Heartbeat) -> str:
+        """Why a heartbeat changes nothing."""
+        is_repeat = old.boot == beat.boot and beat.seq <= old.seq
+        if at <= old.entry or is_repeat or beat.boot in old.boots:
+            return "stale"
+        if old.boot == beat.boot:
+            return "retired" if old.admin == "retired" else ""
+        return "other_boot" if not beat.start and old.state == "live" else ""
+
     def _refusal(self, task: ModelTask, agent: ModelAgent | None, wish: Proposal) -> str:
         if task.nonce == wish.nonce:
             return "already"
@@ -536,7 +590,7 @@ class Model:
             return "not_pending"
         if agent is None:
             return "no_agent"
-        if (agent.state, agent.mode) != ("live", "running"):
+        if (agent.state, agent.mode, agent.admin) != ("live", "running", ""):
             return "not_accepting"
         if task.alone and (agent.held or task.task.cost > agent.max):
             return "full"

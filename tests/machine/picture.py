@@ -95,7 +95,9 @@ def agents(picture: Picture) -> Stored:
         numbers = tuple(int(f[name]) for name in ("used", "n", "max", "seq", "beat_ms"))
         numbers += (int(f["d"].split("|")[0]),)
         words = (f["role"], f["state"], f["mode"], f["boot"])
-        out[id_] = (words, f["boots"].split(), numbers, held)
+        word, until_ms, _ = [*f["admin"].split("|"), "0", ""][:3]
+        said = (word, int(until_ms) if word == "retiring" else 0)
+        out[id_] = (words, f["boots"].split(), numbers, held, said)
     return out
 
 
@@ -117,6 +119,8 @@ def _forgotten(picture: Picture, latest_ms: int, grace_ms: int) -> list[str]:
         if agent["state"] == "live" and not orphaned:
             lost_ms = int(agent["beat_ms"]) + int(agent["d"].split("|")[0])
             by_ms = max(lost_ms, latest_ms, grace_ms) + 1
+            if agent["admin"].startswith("retiring"):
+                by_ms = min(by_ms, max(int(agent["admin"].split("|")[1]), latest_ms))
         if (agent["state"] == "live" or records) and timers.get(id_, by_ms + 1) > by_ms:
             out.append(
                 f"{id_} is {agent['state']}, {orphaned} leases orphaned, its timer {timers.get(id_)}"
@@ -137,9 +141,22 @@ def left_over(picture: Picture) -> Picture:
         "leases", "failed", "blocked", "scheduled", "expiry", "release", "laneref", "lanedef", "classn", "classdef",
         "alive", "agent_timers",
     }  # fmt: skip
-    families = ("pending:", "lane:", "lanes:", "held:", "free:", "fc:", "parents:", "children:")
+    families = (
+        "pending:",
+        "lane:",
+        "lanes:",
+        "held:",
+        "free:",
+        "turn:",
+        "fc:",
+        "parents:",
+        "children:",
+    )
     left = {n: it for n, it in picture.items() if n in names or n.startswith(families)}
-    left |= {f"inbox:{id_}": it for id_, it in under(picture, "inbox").items() if it}
+    for id_, inbox in under(picture, "inbox").items():
+        # What a retired agent was told stays until it is forgotten.
+        if any(fields.get("kind") != "retire" for fields in inbox.values()):
+            left[f"inbox:{id_}"] = inbox
     for name in ("pool", *(f"role:{role}" for role in under(picture, "role"))):
         for field in ("capacity", "used", "running", "agents"):
             if int(picture.get(name, {}).get(field, 0)):

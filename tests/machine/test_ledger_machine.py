@@ -27,6 +27,7 @@ from balancer.core.model import Mode, Priority, Task
 from balancer.core.moments import EPOCH
 from balancer.core.planner import Proposal
 from balancer.embedded import EmbeddedRedis
+from balancer.ledger.agent_set import Verb
 from balancer.ledger.beat import BeatEntry
 from balancer.ledger.settle import CompletionEntry
 from balancer.protocol import Completion, Heartbeat, Status, TextRedis, connect
@@ -76,10 +77,11 @@ class LedgerMachine(RuleBasedStateMachine):
     """One history of one pool."""
 
     client: ClassVar[TextRedis]
+    strategy: ClassVar[str] = "best_match"
 
     def __init__(self) -> None:
         super().__init__()
-        self.h = Harness(self.client)
+        self.h = Harness(self.client, self.strategy)
         self.processes = [Process(f"a{i}") for i in range(4)]
         self.submitted = self.wishes = 0
 
@@ -267,6 +269,17 @@ class LedgerMachine(RuleBasedStateMachine):
             error=spec.error,
         )
 
+    # --- operators
+
+    @rule(
+        agent=st.integers(0, 4),
+        verb=st.sampled_from([Verb.PAUSE, Verb.RESUME, Verb.RESUME, Verb.RETIRE]),
+        wait_s=st.sampled_from([8, 60, 0]),
+        twice=SOMETIMES,
+    )
+    def agent_operator(self, agent: int, verb: Verb, wait_s: int, twice: bool) -> None:
+        self.h.agent_set(f"a{agent}", verb, wait_s if verb is Verb.RETIRE else 0, twice)
+
     # --- drainers
 
     @rule(looks=st.sets(st.integers(0, 1)), commits=st.lists(st.integers(0, 1)), twice=SOMETIMES)
@@ -312,7 +325,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(
         what=st.sampled_from(
-            ["reclaim", "recount", "timeout", "due", "expire", "release", "forget"]
+            ["reclaim", "recount", "timeout", "due", "expire", "release", "forget", "retire"]
         ),
         pick=PICK,
     )
@@ -321,6 +334,8 @@ class LedgerMachine(RuleBasedStateMachine):
         match what:
             case "reclaim":
                 self.h.reclaim(agent, twice=True)
+            case "retire":
+                self.h.retire(agent, twice=True)
             case "recount":
                 self.h.recount(agent, twice=True)
             case "timeout":
@@ -386,3 +401,13 @@ def test_the_ledger_does_what_the_model_does(redis_server: EmbeddedRedis) -> Non
     with connect(redis_server.url) as client:
         machine = type("Machine", (LedgerMachine,), {"client": client})
         run_state_machine_as_test(machine, settings=PROFILES.get(profile, PROFILES["machine"]))
+
+
+@pytest.mark.timeout(7_200)
+@pytest.mark.parametrize("strategy", ["round_robin", "random"])
+def test_the_ledger_does_the_same_by_turns(redis_server: EmbeddedRedis, strategy: str) -> None:
+    chosen = PROFILES.get(os.environ.get("HYPOTHESIS_PROFILE", ""), PROFILES["machine"])
+    fewer = settings(chosen, max_examples=max(6, chosen.max_examples // 4))
+    with connect(redis_server.url) as client:
+        facts = {"client": client, "strategy": strategy}
+        run_state_machine_as_test(type("Machine", (LedgerMachine,), facts), settings=fewer)

@@ -361,12 +361,14 @@ def structure_violations(state: State, prefix: str) -> list[str]:
             if agent["mode"] == "running" and not agent["admin"] and left > 0:
                 rank = 1000 * int(agent["used"]) // int(agent["max"]) * 2**42
                 zadd(f"free:{agent['class']}", id_, rank + int(agent["freed_us"]) // 1000)
+                if "turn" in agent:
+                    zadd(f"turn:{agent['class']}", id_, int(agent["turn"]))
                 units = expected.setdefault(f"fc:{agent['role']}", {})
                 units[agent["class"]] = units.get(agent["class"], 0) + left
     live = [agent for agent in agents.values() if agent["state"] == "live"]
     expected["classn"] = _texts(Counter(agent["class"] for agent in live))
     indexes = {"leases", "blocked", "scheduled", "expiry", "alive", "laneref", "classn"} | {
-        key for key in own if re.match(r"(pending|lane|lanes|free|fc|dedup):", key)
+        key for key in own if re.match(r"(pending|lane|lanes|free|turn|fc|dedup):", key)
     }
     out = [
         f"{key} is {own.get(key, {})}, should be {expected.get(key, {})}"

@@ -61,6 +61,8 @@ def bounds(node: dict[str, Any]) -> str:
         node = node["anyOf"][0]
     if "enum" in node:
         return ", ".join(f"`{value}`" for value in node["enum"])
+    if "examples" in node:
+        return ", ".join(f"`{value}`" for value in node["examples"])
     if node["type"] == "array":
         return "names"
     low = (

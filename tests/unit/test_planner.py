@@ -234,6 +234,7 @@ def test_estimate_is_the_categorys_or_the_default() -> None:
 def test_strategy_of_the_users_decides() -> None:
     class Alphabet:
         name = "by_the_alphabet"
+        order = "load"
 
         def agent_part(self, agent: FreeAgent) -> dict[str, float]:
             return {"letter": -float(ord(agent.id[0]))}

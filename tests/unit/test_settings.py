@@ -40,7 +40,11 @@ def test_every_setting_reads_back_as_it_was_stored() -> None:
 @pytest.mark.parametrize(
     ("settings", "field"),
     [
-        ({"strategy": "random"}, "strategy"),
+        ({"strategy": "at_random"}, "strategy"),
+        ({"strategy": "package.Class"}, "strategy"),
+        ({"strategy": "a-b:C"}, "strategy"),
+        ({"strategy": "os:path; rm"}, "strategy"),
+        ({"seed": -1}, "seed"),
         ({"weights": {"health": -1}}, "weights.health"),
         ({"weights": {"load": math.nan}}, "weights.load"),
         ({"weights": {"speed": 1}}, "weights.speed"),
