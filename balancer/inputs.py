@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from balancer.core.errors import Conflict, InvalidInput, QueueFull, RedisFull, Refused
 from balancer.core.model import Task
+from balancer.core.moments import TIME_RULE
 from balancer.core.names import is_name
 from balancer.ledger.submit import Outcome, QueueState, Submitted
 
@@ -20,8 +21,14 @@ NAME_IN_WORDS = "is not a name (letters, digits, '.', '_', '-'; at most 64)"
 #: Longest wait for room in a full queue, seconds.
 MAX_BLOCK_S = 86_400
 NOT_UNICODE = "is not valid Unicode (a lone surrogate)"
+#: What pydantic says of a text that is no time, or of a time without a zone.
+_TIMES = ("timezone_aware", "datetime_parsing", "datetime_from_date_parsing", "datetime_type")
 #: Rules that pydantic words for programmers.
-_RULES = {"string_pattern_mismatch": NAME_IN_WORDS, "string_unicode": NOT_UNICODE}
+_RULES = {
+    "string_pattern_mismatch": NAME_IN_WORDS,
+    "string_unicode": NOT_UNICODE,
+    **dict.fromkeys(_TIMES, TIME_RULE),
+}
 
 
 def made_task(task: Task | Mapping[str, Any] | None, fields: Mapping[str, Any]) -> Task:
@@ -52,7 +59,7 @@ def _rule(row: Any, model: type[BaseModel]) -> str:
         near = difflib.get_close_matches(str(row["loc"][-1]), _known(row["loc"][:-1], model), 1)
         return f"{place}: unknown {what}{f', did you mean {near[0]!r}?' if near else ''}"
     value = f" {str(row['input'])[:60]!r}" if place else ""
-    rule = _RULES.get(row["type"], row["msg"])
+    rule = _RULES.get(row["type"], row["msg"].removeprefix("Value error, "))
     return f"{place or 'task'}:{value} {rule}"
 
 

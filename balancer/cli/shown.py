@@ -40,6 +40,8 @@ def show_status(
         "losses": f"{status.losses} of {max_losses}" if status.losses else None,
         "reason": status.reason,
         "accepted": _time(status.accepted_at),
+        "not before": _time(status.not_before),
+        "expires": _time(status.expires_at),
         "granted": _time(status.granted_at),
         "ended": _time(status.ended_at),
         "waited": _span(status.ready_at, status.granted_at),

@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
-from balancer.cli import errors, options, output
-from balancer.cli.strict import parse, read_text
-from balancer.core.errors import InvalidInput, WaitTimeout
-
-if TYPE_CHECKING:
-    from balancer.client import Balancer
-    from balancer.core.model import Task
-    from balancer.ledger.submit import Submitted
-
-#: Most tasks a call of the command, and tasks that are sent together.
-MAX_TASKS, TOGETHER = 100_000, 1_000
+from balancer.cli import options
+from balancer.cli.intake import made, read_tasks, submit_many, submit_one
+from balancer.cli.strict import parse
+from balancer.core.errors import InvalidInput
 
 
 def submit(
@@ -56,6 +48,33 @@ def submit(
         float | None,
         typer.Option(metavar="SECONDS", help="Longest run of a try.  [default: 86400]"),
     ] = None,
+    dedup_key: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TEXT", help="A repeat under the same key answers with the first task."
+        ),
+    ] = None,
+    not_before: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="No try starts earlier, e.g. 2026-11-27T13:00:00Z."),
+    ] = None,
+    expires_at: Annotated[
+        str | None, typer.Option(metavar="TIME", help="A task that waits then is dead.")
+    ] = None,
+    max_wait: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS", help="Dead when no agent had it so long after it was ready."
+        ),
+    ] = None,
+    on_parent_failure: Annotated[
+        str | None,
+        typer.Option(metavar="POLICY", help="fail, skip or run.  [default: fail]"),
+    ] = None,
+    block: Annotated[
+        float | None,
+        typer.Option(metavar="SECONDS", help="Wait so long for room when the queue is full."),
+    ] = None,
     file: Annotated[
         str | None,
         typer.Option(
@@ -76,12 +95,14 @@ def submit(
     Examples:
       balancer submit --role developer --category feature --payload '{"issue": 17}'
       balancer submit --role developer --priority high --wait 60
+      balancer submit --role developer --dedup-key order-17 --not-before 2026-11-27T13:00:00Z
       balancer submit --role developer --payload - < payloads.jsonl
       balancer submit --file tasks.jsonl
 
     With --wait the exit code is 0 when the task completed, 1 when it died or was
-    cancelled, 7 when it had not ended in time. In bulk it is 5 when an id names
-    another task already, 6 when the pool refused a task for another reason.
+    cancelled, 7 when it had not ended in time. When the queue of the role is full it
+    is 75. In bulk it is 5 when an id names another task already, 6 when the pool
+    refused a task for another reason, 75 when only room was missing.
     """
     given = {
         "id": id_,
@@ -93,6 +114,11 @@ def submit(
         "cost": cost,
         "max_failures": max_failures,
         "run_timeout_s": run_timeout,
+        "dedup_key": dedup_key,
+        "not_before": not_before,
+        "expires_at": expires_at,
+        "max_wait_s": max_wait,
+        "on_parent_failure": on_parent_failure,
     }
     fields = {name: value for name, value in given.items() if value is not None}
     if payload is not None and file is not None:
@@ -100,101 +126,18 @@ def submit(
     if file is None and payload != "-":
         if payload is not None:
             fields["payload"] = parse(payload, "payload")
-        _one(_made(fields, ""), wait, redis_url, pool, as_json)
+        task = made(fields, "")
+        with options.opened(redis_url, pool, options.WRITE_DEADLINE_S) as balancer:
+            submit_one(balancer, task, wait, block, as_json)
         return
+    if block is not None:
+        raise InvalidInput("--block: it waits for room for one task, not for many")
     if wait is not None:
         raise InvalidInput("--wait: it waits for one task, not for many")
     if id_ is not None:
         raise InvalidInput(f"--id: {id_!r} can name one task only, not many")
-    tasks = _read(file, fields)
+    if dedup_key is not None:
+        raise InvalidInput(f"--dedup-key: {dedup_key[:60]!r} can stand for one task only, not many")
+    tasks = read_tasks(file, fields)
     with options.opened(redis_url, pool, options.WRITE_DEADLINE_S) as balancer:
-        _many(balancer, tasks, as_json)
-
-
-def _one(task: Task, wait: float | None, redis_url: str, pool: str, as_json: bool) -> None:
-    from balancer.cli.shown import show_status
-
-    with options.opened(redis_url, pool, options.WRITE_DEADLINE_S) as balancer:
-        task_id = balancer.submit(task)
-        if wait is None:
-            if as_json:
-                output.write_json({"id": task_id})
-            else:
-                output.write(task_id)
-            return
-        if not as_json:
-            output.note(f"submitted {task_id}, waiting")
-        try:
-            status = balancer.wait(task_id, wait)
-        except WaitTimeout as error:
-            raise errors.StillRunning(task_id, str(error)) from None
-        max_losses = balancer.pool.settings.max_losses
-    show_status(status, as_json, max_losses)
-    if status.state.value != "completed":
-        raise typer.Exit(errors.FAILURE)
-
-
-def _read(file: str | None, fields: dict[str, Any]) -> list[Task]:
-    """A task a line: of the file, or of standard input, which without a file holds payloads."""
-    path = file or "-"
-    place = "stdin" if path == "-" else path
-    tasks: list[Task] = []
-    for number, line in enumerate(read_text(path, "--file").split("\n"), 1):
-        if not line.strip():
-            continue
-        at = f"{place}, line {number}: "
-        value = parse(line, at.removesuffix(": "))
-        if file is None:
-            value = {"payload": value}
-        elif not isinstance(value, dict):
-            raise InvalidInput(
-                f"{at}{output.json_text(value)[:60]!r} is not an object of a task's fields"
-            )
-        tasks.append(_made(fields | value, at))
-        if len(tasks) > MAX_TASKS:
-            raise InvalidInput(f"{place}: more than {MAX_TASKS} tasks; split it")
-    return tasks
-
-
-def _made(fields: dict[str, Any], at: str) -> Task:
-    from pydantic import ValidationError
-
-    from balancer.core.model import Task
-    from balancer.core.payload import encode_body
-    from balancer.inputs import broken_rules
-
-    try:
-        task = Task(**fields)
-        encode_body(task.description, task.payload)
-    except ValidationError as error:
-        raise InvalidInput(f"{at}{broken_rules(error)}") from None
-    except ValueError as error:  # too large
-        raise InvalidInput(f"{at}{error}") from None
-    return task
-
-
-def _many(balancer: Balancer, tasks: list[Task], as_json: bool) -> None:
-    count: Counter[str] = Counter()
-    for start in range(0, len(tasks), TOGETHER):
-        for answer in balancer.submit_many(tasks[start : start + TOGETHER]):
-            count[answer.outcome.value] += 1
-            _tell(answer, as_json)
-    if not as_json:
-        said = ", ".join(f"{number} {outcome}" for outcome, number in count.items())
-        output.note(said or "no tasks")
-    if count["conflict"]:
-        raise typer.Exit(errors.CONFLICT)
-    if count.keys() - {"accepted", "blocked", "duplicate", "dead_parent"}:
-        raise typer.Exit(errors.UNMET)
-
-
-def _tell(answer: Submitted, as_json: bool) -> None:
-    if as_json:
-        output.write_json(
-            {"id": answer.task_id, "outcome": answer.outcome.value, "detail": answer.detail}
-        )
-    elif answer.outcome.is_stored:
-        output.write(answer.task_id)
-    else:
-        detail = f" ({answer.detail})" if answer.detail else ""
-        output.note(f"error: task {answer.task_id}: {answer.outcome.value}{detail}")
+        submit_many(balancer, tasks, as_json)

@@ -118,7 +118,7 @@ def _listed(
     from balancer.core.model import TaskState
     from balancer.ledger import read
 
-    known = [s for s in TaskState if s is not TaskState.SCHEDULED]  # nothing is scheduled yet
+    known = list(TaskState)
     states = [state for state in known if not names or state.value in names]
     for name in names:
         if name not in known:

@@ -33,6 +33,10 @@ def what_it_waits_for(pool: Pool, status: TaskStatus) -> Waits | None:
         if due_us is None:
             return None
         return Waits(f"for its next try, in {output.seconds(max(0.0, due_us / 1e6 - now_s(pool)))}")
+    if status.state is TaskState.SCHEDULED and status.not_before:
+        return Waits(
+            f"for its time, in {output.seconds(max(0.0, status.not_before - now_s(pool)))}"
+        )
     return Waits(_room(pool, status)) if status.state is TaskState.PENDING else None
 
 
@@ -51,6 +55,8 @@ def _parents(pool: Pool, task_id: str) -> Waits | None:
 def _room(pool: Pool, status: TaskStatus) -> str:
     """From the role's counters and the index of its free agents."""
     role = status.role
+    if pool.client.hexists(pool.keys.role(role), "paused"):
+        return f"the queue of role {role} is paused"
     pipe = pool.client.pipeline(transaction=False)
     pipe.hmget(pool.keys.role(role), "agents", "capacity", "used")
     pipe.exists(pool.keys.free_units(role))

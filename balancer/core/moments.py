@@ -11,7 +11,7 @@ from pydantic import AfterValidator, AwareDatetime, BeforeValidator
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 #: Nothing later is accepted: microseconds stay far below 2^53.
 LATEST = datetime(2200, 1, 1, tzinfo=UTC)
-_RULE = "is not a time with a zone, such as 2026-11-27T13:00:00Z"
+TIME_RULE = "is not a time with a zone, such as 2026-11-27T13:00:00Z"
 
 
 def _spoken(value: Any) -> Any:
@@ -19,7 +19,7 @@ def _spoken(value: Any) -> Any:
     if isinstance(value, datetime):
         return value
     if not isinstance(value, str) or not re.match(r"\d{4}-\d\d-\d\d[T ]\d\d", value, re.ASCII):
-        raise ValueError(_RULE)
+        raise ValueError(TIME_RULE)
     return value
 
 

@@ -9,6 +9,7 @@ import pytest
 from balancer.core.settings import PoolSettings
 from balancer.ledger import Pool
 from balancer.ledger.read import agents, task_statuses
+from balancer.ledger.tick import NO_LIMIT, read_memory
 from balancer.loops.loop import Loop
 from balancer.loops.sweeper import Sweeper
 from balancer.protocol import TextRedis
@@ -18,6 +19,7 @@ from tests.support.factories import (
     beat,
     complete,
     dump,
+    later,
     make_task,
     submit,
 )
@@ -156,3 +158,60 @@ def test_a_hint_brings_the_sweep_forward(redis_client: TextRedis, running: Start
     complete(pool, "t1", "failed")
     sweeper.due_in(0.05)
     wait_until(lambda: state(pool) == "pending", "the retry is due", 2.0)
+
+
+def test_a_scheduled_task_becomes_pending_and_may_expire(virtual_pool: Pool, clock: Clock) -> None:
+    pool = virtual_pool
+    submit(
+        pool,
+        make_task("t1", not_before=later(3), max_wait_s=2),
+        make_task("child", depends_on=("t1",)),
+    )
+    sweep(pool, clock, 2)
+    assert state(pool) == "scheduled"
+    sweep(pool, clock, 1)
+    assert state(pool) == "pending"
+    sweep(pool, clock, 2)
+    assert (state(pool), state(pool, "child")) == ("dead", "dead")
+
+
+def test_more_than_a_page_expires_in_one_step(virtual_pool: Pool, clock: Clock) -> None:
+    submit(virtual_pool, *(make_task(f"t{n}", max_wait_s=1) for n in range(450)))
+    clock.advance(2)
+    assert Sweeper(virtual_pool).step().expired == 450
+
+
+def test_new_work_is_refused_before_memory_runs_out(
+    redis_client: TextRedis, pool: Pool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By the figures of Redis itself: completions still fit where submits are refused."""
+    submit(pool, "t1")
+    beat(pool)
+    assign(pool)
+    sweeper = Sweeper(pool)
+    sweeper.step()
+    used = int(redis_client.info("memory")["used_memory"])
+    redis_client.config_set("maxmemory", round(used / 0.9))
+    try:
+        sweeper.step()
+        assert submit(pool, "t2") == ["redis_full"]
+        assert complete(pool) == "ok"
+        redis_client.config_set("maxmemory", 10 * used)
+        sweeper.step()
+        assert submit(pool, "t2") == ["accepted"]
+    finally:
+        redis_client.config_set("maxmemory", 0)
+    said = capsys.readouterr().out
+    assert said.count("memory_filled") == said.count("memory_freed") == 1
+
+
+def test_where_redis_says_nothing_of_its_memory_there_is_no_limit(
+    redis_client: TextRedis, pool: Pool
+) -> None:
+    redis_client.execute_command("ACL SETUSER default -info")
+    try:
+        assert read_memory(pool) == NO_LIMIT
+        assert Sweeper(pool).step().expired == 0
+        assert submit(pool, "t1") == ["accepted"]
+    finally:
+        redis_client.execute_command("ACL SETUSER default +@all")

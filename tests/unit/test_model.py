@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
 from balancer.core.model import Agent, AgentState, Task, TaskState
+from balancer.core.moments import to_us
 from balancer.core.names import is_name, new_id, new_nonce
+from balancer.core.options import TaskOptions, dedup_hash
 
 
 def agent(**facts: Any) -> Agent:
@@ -98,6 +101,44 @@ def test_task_at_its_bounds_is_taken(facts: dict[str, Any]) -> None:
         ({"depends_on": ("a b",)}, "depends_on", "pattern"),
         ({"depends_on": tuple(f"p{n}" for n in range(1_001))}, "depends_on", "at most 1000"),
         ({"prio": "high"}, "prio", "not permitted"),
+        ({"dedup_key": ""}, "dedup_key", "at least 1"),
+        ({"dedup_key": "x" * 257}, "dedup_key", "at most 256"),
+        ({"dedup_key": "a\nb"}, "dedup_key", "control character"),
+        ({"dedup_key": "a\x00"}, "dedup_key", "control character"),
+        ({"dedup_key": "a\x85"}, "dedup_key", "control character"),
+        ({"dedup_key": "\ud800"}, "dedup_key", "unicode"),
+        ({"dedup_key": 17}, "dedup_key", "valid string"),
+        *(
+            ({name: value}, name, rule)
+            for name in ("not_before", "expires_at")
+            for value, rule in [
+                (datetime(2026, 1, 1), "timezone"),  # noqa: DTZ001
+                ("2026-01-01T00:00:00", "timezone"),
+                ("2026-01-01", "not a time with a zone"),
+                ("1764248400", "not a time with a zone"),
+                (1764248400, "not a time with a zone"),
+                (1764248400.5, "not a time with a zone"),
+                (True, "not a time with a zone"),
+                ("", "not a time with a zone"),
+                ("2026-02-30T00:00:00Z", "valid datetime"),
+                ("2026-01-01T25:00:00Z", "valid datetime"),
+                ("2026-01-01T00:00:00Z\n", "valid datetime"),
+                ("2200-01-01T00:00:00Z", "beyond the year 2200"),
+                ("9999-12-31T23:59:59-23:59", "beyond the year 2200"),
+            ]
+        ),
+        (
+            {"not_before": "2026-01-01T00:00:00Z", "expires_at": "2026-01-01T00:00:00Z"},
+            "expires_at",
+            "never start",
+        ),
+        ({"max_wait_s": 0}, "max_wait_s", "greater than or equal to 0.001"),
+        ({"max_wait_s": -1}, "max_wait_s", "greater than or equal to 0.001"),
+        ({"max_wait_s": 365 * 86_400 + 1}, "max_wait_s", "less than or equal to 31536000"),
+        ({"max_wait_s": math.nan}, "max_wait_s", "finite number"),
+        ({"max_wait_s": math.inf}, "max_wait_s", "finite number"),
+        ({"on_parent_failure": "maybe"}, "on_parent_failure", "'fail', 'skip' or 'run'"),
+        ({"on_parent_failure": None}, "on_parent_failure", "'fail', 'skip' or 'run'"),
     ],
     ids=lambda value: str(value)[:40],
 )
@@ -158,3 +199,38 @@ def test_ids_and_nonces_are_fresh_and_safe() -> None:
     assert len(ids) == len(nonces) == 1_000
     assert all(is_name(id_) and len(id_) == 13 and id_ == id_.lower() for id_ in ids)
     assert all(len(nonce) == 32 and set(nonce) <= set("0123456789abcdef") for nonce in nonces)
+
+
+@pytest.mark.parametrize(
+    ("moment", "us"),
+    [
+        (datetime(1970, 1, 1, 0, 0, 1, 5, tzinfo=UTC), 1_000_005),
+        (datetime(2199, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC), 7_258_118_399_999_999),
+        (datetime(1970, 1, 1, tzinfo=UTC), 1),
+        (datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=23))), 1),
+    ],
+)
+def test_moment_is_whole_microseconds_and_never_the_word_for_never(
+    moment: datetime, us: int
+) -> None:
+    assert to_us(moment) == us
+
+
+@pytest.mark.parametrize("text", ["2026-11-27T13:00:00Z", "2026-11-27 14:00:00+01:00"])
+def test_moment_may_be_text_with_a_zone(text: str) -> None:
+    task = Task.model_validate({"role": "dev", "not_before": text})
+
+    assert task.not_before == datetime(2026, 11, 27, 13, tzinfo=UTC)
+    assert task == Task(role="dev", id=task.id, not_before=datetime(2026, 11, 27, 13, tzinfo=UTC))
+
+
+def test_options_are_stored_only_where_something_is_asked_for() -> None:
+    assert TaskOptions().packed() == ""
+    assert TaskOptions.read(None) == TaskOptions()
+    for options in (
+        TaskOptions("run"),
+        TaskOptions(expires_us=5),
+        TaskOptions(max_wait_ms=7),
+        TaskOptions(dedup=dedup_hash("k")),
+    ):
+        assert TaskOptions.read(options.packed()) == options
