@@ -13,7 +13,7 @@ import typer
 
 from balancer.cli import options, output
 from balancer.cli.guide import say_how_to_go_on
-from balancer.cli.serve import Strategy, begin_to_log, stop_on_sigterm
+from balancer.cli.serve import Strategy, begin_to_log, configured, stop_on_sigterm
 from balancer.cli.watch import watched
 from balancer.core.errors import BalancerError, InvalidInput
 
@@ -77,13 +77,8 @@ def dev(
     """
     stop_on_sigterm()
     begin_to_log(config, as_json, verbose)
-    from balancer.service import Service
-
     with own_redis(port, directory) as (redis, url), watched(redis):
-        pace = config.process.serve
-        service = Service(
-            url, pool, config.given_settings, tick_s=pace.tick_s, sweep_s=pace.sweep_s
-        )
+        service = configured(config, url)
         try:
             if as_json:
                 output.write_json({"redis_url": url, "pool": pool, "fake": redis.is_fake})

@@ -16,6 +16,7 @@ from balancer.cli import INTERRUPTED, options
 
 if TYPE_CHECKING:
     from balancer.config import Loaded
+    from balancer.service import Service
 
 Strategy = Annotated[
     str | None,
@@ -47,12 +48,20 @@ def serve(
     with ending_at_once(), options.pointing_at(redis_url):
         _tell_if_away(redis_url, pool)
         _refuse(config)
-        from balancer.service import Service
+        configured(config, redis_url).run()
 
-        pace = config.process.serve
-        Service(
-            redis_url, pool, config.given_settings, tick_s=pace.tick_s, sweep_s=pace.sweep_s
-        ).run()
+
+def configured(config: Loaded, redis_url: str) -> Service:
+    """A balancer as the configuration says.
+
+    Raises:
+        What Service raises.
+    """
+    from balancer.service import Service
+
+    pace = config.process.serve
+    settings = config.given_settings
+    return Service(redis_url, config.pool, settings, tick_s=pace.tick_s, sweep_s=pace.sweep_s)
 
 
 def begin_to_log(config: Loaded, as_json: bool, verbose: bool) -> None:

@@ -63,9 +63,12 @@ class Loaded:
         for model, place in ((self.process, own_path), (self.settings, file_path)):
             for path, value in sources.leaves(model.model_dump(mode="json")):
                 at = place(path)
-                if isinstance(value, str):
-                    value = without_secrets(value)  # noqa: PLW2901 - shown, not used
-                yield ".".join(at), value, self.origin(at)
+                if at == URL:  # also where it came from a file of its own
+                    by_file = URL_FILE if self.process.redis.url_file else URL
+                    yield "redis.url", without_secrets(self.redis_url), self.origin(by_file)
+                else:
+                    shown = without_secrets(value) if isinstance(value, str) else value
+                    yield ".".join(at), shown, self.origin(at)
 
 
 def load(

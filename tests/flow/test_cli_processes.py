@@ -162,6 +162,22 @@ def test_serve_creates_the_pool_and_sigterm_ends_it_cleanly(
     assert log_has(tmp_path, "balancer_stopped")()
 
 
+def test_serve_paces_itself_as_it_is_told(
+    start: Start, server: EmbeddedRedis, tmp_path: Path
+) -> None:
+    file = tmp_path / "paced.toml"
+    file.write_text("[pool]\nname = 'paced'\n[serve]\ntick_s = 0.07\nsweep_s = 0.2\n")
+    process = start("serve", "--redis-url", server.url, "--config", str(file))
+    wait_until(log_has(tmp_path, "balancer_started"), "the balancer runs")
+    with connect(server.url) as client, client.monitor() as monitor:
+        waits = next(
+            said["command"] for said in monitor.listen() if "BLPOP wb:{paced}" in said["command"]
+        )
+    assert waits.split()[-1] == "0.07"
+    process.terminate()
+    assert process.wait(15) == 0
+
+
 def test_serve_says_that_it_waits_for_redis(start: Start, tmp_path: Path) -> None:
     process = start("serve", "--redis-url", "redis://:secret@127.0.0.1:9/0")
     wait_until(log_has(tmp_path, "redis_awaited"), "it says so")

@@ -331,6 +331,10 @@ def test_the_address_may_stand_in_a_file_of_its_own(loaded: Load, tmp_path: Path
     link.symlink_to(file)
     environment = {"BALANCER_REDIS_URL_FILE": str(link)}
     assert loaded(environment=environment).redis_url == "redis://:secret@h/3"
+    shown = {
+        key: (value, str(origin)) for key, value, origin in loaded(environment=environment).rows()
+    }
+    assert shown["redis.url"] == ("redis://***@h/3", "environment BALANCER_REDIS_URL_FILE")
     # The stronger source decides between the two ways to say it.
     flag = Flag(("redis", "url"), "--redis-url", "redis://flag/0")
     assert loaded(None, flag, environment=environment).redis_url == "redis://flag/0"
