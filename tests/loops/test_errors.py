@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from redis._parsers.base import BaseParser
+from redis.exceptions import RedisError
 from structlog.testing import capture_logs
 
 from balancer import AsyncBalancer, Balancer
@@ -287,6 +288,31 @@ def test_loops_live_through_every_error_and_do_their_work_once(
     assert pool.client.hget(pool.keys.agent("a1"), "n") == {"drainer": "2", "completions": "0"}.get(
         name, "1"
     )
+
+
+@pytest.mark.parametrize("name", ["heartbeats", "completions"])
+@pytest.mark.parametrize(
+    "fault",
+    [
+        fault
+        for fault in (*PASSING, *(fault for fault, _ in LASTING))
+        if fault not in (CUT, DROP, "ERR something odd")
+    ],
+)
+def test_an_entry_is_not_set_aside_for_what_the_server_cannot_do(
+    loops: dict[str, Loop], faulty: FaultyRedis, pool: Pool, fault: str, name: str
+) -> None:
+    leave_work(pool)
+    faulty.answer(fault, on={"EVALSHA"})
+    with capture_logs() as logs, pytest.raises(RedisError):
+        loops[name].step()
+    assert not [entry for entry in logs if entry["event"] == "entry_set_aside"]
+    assert pool.client.xlen(pool.keys.rejected) == 0
+    assert not done(pool, name)
+    faulty.answer("")
+    loops[name]._own_first = True  # type: ignore[attr-defined] # as after a failed pass
+    loops[name].step()
+    assert done(pool, name)
 
 
 def as_error(line: str) -> Exception:

@@ -109,7 +109,7 @@ class _Handler(socketserver.StreamRequestHandler):
             real.makefile("rb") as replies,
         ):
             while True:
-                raw, name = _command(self.rfile)
+                raw, name = read_command(self.rfile)
                 fault = owner.due(name)
                 if fault == DROP:
                     return
@@ -133,7 +133,7 @@ def _line(stream: Any) -> bytes:
     return line
 
 
-def _command(stream: Any) -> tuple[bytes, str]:
+def read_command(stream: Any) -> tuple[bytes, str]:
     """One request as it came, and the name of its command."""
     raw = head = _line(stream)
     words = []
