@@ -14,7 +14,6 @@ const me = { v: 1, agent, boot, role, max_concurrent: units, interval_ms: interv
 let seq = 0, mode = 'running', start = 1, last = '0-0', first, accepted;
 const add = (stream, entry) => call('XADD', `${pool}:${stream}`, '*', ...Object.entries(entry).flat());
 const everything = async () => entries(await call('XRANGE', inbox, '-', '+'));
-
 async function beat() {
   const now = performance.now(), before = [...held];
   await add('heartbeats', { ...me, seq: ++seq, mode, start, held: before });
@@ -24,14 +23,14 @@ async function beat() {
   for (const lease of before) if (!there.includes(lease)) held.delete(lease), running.get(lease)?.abort('taken back');
 }
 async function run({ task, attempt, lease, category, timeout_ms: timeout, body }) {
-  const abort = new AbortController(), began = performance.now(), end = { status: 'completed' };
+  const abort = new AbortController(), began = performance.now();
   running.set(lease, abort);
   const timer = setTimeout(() => abort.abort('run timeout'), Math.min(timeout, 2 ** 31 - 1));
   const aborted = new Promise((_, no) => abort.signal.addEventListener('abort', () => no(abort.signal.reason)));
-  try {
-    const given = { id: task, attempt: Number(attempt), category, ...JSON.parse(body || '{}') };
-    end.result = JSON.stringify(await Promise.race([work(given, abort.signal), aborted])) ?? '';
-  } catch (error) { Object.assign(end, { status: 'failed', error: String(error).slice(0, 2000) }); }
+  const given = async () => ({ ...JSON.parse(body || '{}'), id: task, attempt: Number(attempt), category });
+  const end = await Promise.race([given().then((it) => work(it, abort.signal)), aborted]).then(
+    (result) => ({ status: 'completed', result: JSON.stringify(result) ?? '' }),
+  ).catch((error) => ({ status: error === 'cancelled' ? error : 'failed', error: String(error).slice(0, 2000) }));
   clearTimeout(timer);
   const said = { v: 1, agent, task, attempt, lease, ...end, duration_ms: Math.round(performance.now() - began) };
   await insist(() => held.has(lease) && add('completions', said)); // nothing, if it was taken back
@@ -39,20 +38,21 @@ async function run({ task, attempt, lease, category, timeout_ms: timeout, body }
 }
 function take(entry) { // what is new in the inbox
   last = entry.id;
-  if (entry.kind === 'retire') mode = 'stopping';
+  if (entry.kind === 'retire' && entry.deadline_ms > Date.now()) mode = 'stopping';
+  if (entry.kind === 'cancel') running.get(entry.lease)?.abort('cancelled');
   if ((entry.kind ?? 'task') !== 'task' || held.has(entry.lease)) return;
   if (entry.boot !== boot) return start || process.exit(3); // confirmed, and another boot's: another has taken over
   start = 0;
-  held.add(entry.lease) && run(entry);
+  run(entry, held.add(entry.lease));
 }
 for (const name of ['SIGTERM', 'SIGINT']) process.on(name, () => { mode = 'stopping'; beat().catch(() => {}); });
 const found = await insist(everything), resumed = found.filter(({ kind = 'task' }) => kind === 'task');
 resumed.forEach((entry) => held.add(entry.lease));
 await insist(beat);
-last = found.at(-1)?.id ?? last;
 resumed.forEach(run);
-const isLate = () => running.size && performance.now() - accepted > ttl - Math.min(2000, ttl / 4);
-setInterval(() => isLate() && process.exit(4), 100); // others may do its work by now
+found.forEach(take);
+// Others may do it by now:
+setInterval(() => running.size && performance.now() - accepted > ttl - Math.min(2000, ttl / 4) && process.exit(4), 100);
 setTimeout(async () => { for (;;) await sleep(interval).then(() => insist(beat)); });
 for (let rows = []; mode === 'running' || running.size || rows; rows && entries(rows[0][1]).forEach(take))
   rows = await insist(() => reading('XREAD', 'BLOCK', mode === 'running' ? 1000 : 100, 'STREAMS', inbox, last));

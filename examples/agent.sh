@@ -5,10 +5,9 @@
 set -u -o pipefail
 agent=$1 role=$2 pool="wb:{${BALANCER_POOL:-default}}" interval=${INTERVAL:-5} ttl=${TTL:-15} && shift 2
 boot=$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n') tmp=$(mktemp -d) seq=0 mode=running said='' start=1
-url=${BALANCER_REDIS_URL:-redis://127.0.0.1:6379/0} held='' resumed='' last=0 job='' first='' beaten=-99 accepted=$SECONDS
-declare -A task=() && trap 'rm -rf "$tmp"' EXIT && trap 'mode=stopping' TERM INT
+url=${BALANCER_REDIS_URL:-redis://127.0.0.1:6379/0} held='' resumed='' last=0 job='' first='' beaten=-99
+accepted=$SECONDS; declare -A task=(); trap 'rm -rf "$tmp"' EXIT && trap 'mode=stopping' TERM INT
 mkfifo "$tmp/ended" && exec 3<> "$tmp/ended" # where a program's exit code comes
-
 redis() { timeout "${patience:-2}" redis-cli --raw -u "$url" "$@" 2> /dev/null; }
 sent() { [[ $(redis XADD "$@") =~ ^[0-9]+-[0-9]+$ ]]; }
 leases() { # the nonces in the inbox, a comma behind each; fails when Redis does not answer with entries
@@ -24,6 +23,7 @@ beat() {
         [[ $first ]] || first=$beaten resumed=$held
         ((beaten - first <= ttl)) || start=0
         [[ $job == gone || $held == *"$job"* ]] || stop_job # taken back
+        [[ ! $job || $held != *"$job"*"$job"* ]] || { kill "$(< "$tmp/pid")"; ending=cancelled; } # twice: a cancel
     elif [[ $job ]] && ((SECONDS - accepted >= ttl - 4)); then # others may do it soon
         stop_job; exit 4
     fi
@@ -33,16 +33,16 @@ next() { # the next entry of the inbox, into `task`, within $1 ms; fails unless 
     [[ ${lines[1]-} =~ ^[0-9]+-[0-9]+$ ]] || { [[ ${lines[*]} ]] && sleep 1; return 1; }
     last=${lines[1]} task=()
     for ((i = 2; i < ${#lines[@]}; i += 2)); do task[${lines[i]:-?}]=${lines[i + 1]-}; done
-    [[ ${task[kind]-} != retire ]] || mode=stopping
-    [[ ${task[kind]-task} == task ]] || return 1
-    [[ ${task[boot]} != "$boot" ]] || { start=0; return 0; }
-    [[ $resumed != *"${task[lease]}"* ]] || return 0
-    ((start)) || exit 3 # confirmed, and yet granted to another boot: another process has taken over
+    [[ ${task[kind]-} != retire || ! ${task[deadline_ms]-} > ${EPOCHSECONDS}000 ]] || mode=stopping
+    [[ ${task[kind]-task} == task && ${task[timeout_ms]-} =~ ^[0-9]{1,15}$ ]] || return 1
+    [[ ${task[boot]-} != "$boot" ]] || { start=0; return 0; }
+    [[ $resumed != *"${task[lease]-}"* ]] || return 0
+    ((start)) || exit 3 # confirmed, and yet another boot's: another process has taken over
     return 1
 }
 finish() { # say how it ended, until that is in the stream
     how=(status completed result "$(head -c 4097 "$tmp/out")")
-    (($1 == 0)) || how=(status failed error "exit code $1: $(tail -c 1900 "$tmp/err")")
+    (($1 == 0)) || how=(status "$ending" error "exit code $1: $(tail -c 1900 "$tmp/err")")
     how+=(task "${task[task]}" attempt "${task[attempt]}" lease "$job" duration_ms "$(((SECONDS - began) * 1000))")
     until [[ $job == gone ]] || sent "$pool:completions" '*' v 1 agent "$agent" "${how[@]}"; do beat; sleep 1; done
     job=''
@@ -52,7 +52,7 @@ until [[ $said == stopped ]]; do
     if [[ $job ]]; then read -r -t "$pause" -u 3 code && finish "$code"
     elif [[ ! $said ]]; then sleep 1
     elif next "$([[ $said == running ]] && echo "${interval}000" || echo 1)"; then
-        job=${task[lease]} began=$SECONDS
+        job=${task[lease]} began=$SECONDS ending=failed
         { timeout -k 2 "$((task[timeout_ms] / 1000 + 1))" "$@" <<< "${task[body]}" > "$tmp/out" 2> "$tmp/err" &
           echo $! > "$tmp/pid"; wait $!; echo $? >&3; } &
     elif [[ $said == stopping ]]; then mode=stopped; fi
