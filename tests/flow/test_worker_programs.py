@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from balancer.embedded import EmbeddedRedis
-from balancer.protocol import CommandInput, Completion, Mode, Status, TextRedis
-from tests.flow.agent_rig import AGENT, POOL, Rig, until_threads_ended
+from balancer.protocol import CommandInput, Completion, Mode, Status, TextRedis, connect
+from tests.flow.agent_rig import AGENT, POOL, Rig, frozen, process, until_threads_ended
 from tests.support.wait import wait_until
 from worker import Agent
 from worker.command import Command
@@ -336,3 +336,37 @@ def children(pid: int) -> list[int]:
         for task in Path(f"/proc/{pid}/task").iterdir()
         for number in (task / "children").read_text().split()
     ]
+
+
+#: As `worker run`, with a short TTL.
+FENCED = """
+import sys
+from worker import Agent
+from worker.command import Command
+from worker.guard import Guard
+
+url, ttl_s, program = sys.argv[1:]
+agent = Agent("builder-1", role="developer", redis_url=url, pool="p", interval_s=0.1, ttl_s=float(ttl_s))
+agent.task()(Command([program], Guard(), agent_id="builder-1", pool="p"))
+agent.run()
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "ends"), [(FAMILY, False), (DEAF_FAMILY, True)], ids=["listens", "deaf"]
+)
+def test_redis_out_of_reach_for_a_ttl_ends_it(tmp_path: Path, text: str, ends: bool) -> None:
+    """The worker goes on under a new boot if its programs listen, and ends with them if one does not."""
+    with EmbeddedRedis() as server, connect(server.url) as client:
+        rig = Rig(server.url, client)
+        with process(FENCED, rig.url, "1", script(tmp_path, text.format(tmp_path))) as running:
+            rig.until_started()
+            rig.grant(rig.starts()[0].boot)
+            pids = pids_in(tmp_path / "pids", 2)
+            with frozen(server):
+                wait_until(lambda: not any(map(is_running, pids)), "all of it has ended")
+                if ends:
+                    assert running.wait(10) == 4
+            if not ends:
+                wait_until(lambda: len(rig.starts()) == 2, "a new boot began")
+            assert rig.completions() == []
