@@ -122,13 +122,17 @@ class Command:
         )
 
     def _environment(self, task: TaskContext) -> dict[str, str]:
-        return os.environ | {
-            "BALANCER_POOL": self._pool,
-            "BALANCER_AGENT_ID": self._agent_id,
-            "BALANCER_TASK_ID": task.id,
-            "BALANCER_TASK_ATTEMPT": str(task.attempt),
-            "BALANCER_TASK_CATEGORY": task.category,
-        }
+        return (
+            os.environ
+            | self._guard.environment
+            | {
+                "BALANCER_POOL": self._pool,
+                "BALANCER_AGENT_ID": self._agent_id,
+                "BALANCER_TASK_ID": task.id,
+                "BALANCER_TASK_ATTEMPT": str(task.attempt),
+                "BALANCER_TASK_CATEGORY": task.category,
+            }
+        )
 
 
 def executable(name: str) -> str:

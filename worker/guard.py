@@ -1,4 +1,4 @@
-"""Tells the guardian which process groups must not outlive this process."""
+"""Tells the guardian what must not outlive this process."""
 
 from __future__ import annotations
 
@@ -8,6 +8,10 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+from balancer.protocol import new_nonce
+
+#: Stands in the environment of what must not outlive this process.
+VARIABLE = "BALANCER_GUARD"
 _GUARDIAN = Path(__file__).with_name("guardian.py")
 
 
@@ -20,8 +24,14 @@ class Guard:
         Raises:
             OSError: no process can be started.
         """
+        self._token = new_nonce()
         self._groups: set[int] = set()
         self._process = self._started()
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What each program must have in its environment: it is found by that."""
+        return {VARIABLE: self._token}
 
     def watch(self, group: int) -> None:
         """From now on the group is killed when this process ends.
@@ -58,7 +68,9 @@ class Guard:
 
     def _started(self) -> subprocess.Popen[bytes]:
         process = subprocess.Popen(
-            [sys.executable, "-I", "-S", str(_GUARDIAN)],
+            [sys.executable, "-I", "-S", str(_GUARDIAN), f"{VARIABLE}={self._token}"],
+            # Nor is it to be found by the guardian of a worker that runs this one as its program.
+            env={name: text for name, text in os.environ.items() if name != VARIABLE},
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

@@ -303,7 +303,11 @@ def test_sigterm_finishes_what_runs_and_payloads_are_never_logged(rig: Rig, tmp_
     assert start.specializations == ("feature", "bug")
 
 
-@pytest.mark.parametrize("text", [FAMILY, DEAF_FAMILY], ids=["listens", "deaf"])
+#: One that leaves its group, and its child with it.
+LEAVER = "echo $$ >> {0}/pids; setsid sh -c 'echo $$ >> {0}/pids; sleep 60; true' & wait"
+
+
+@pytest.mark.parametrize("text", [FAMILY, DEAF_FAMILY, LEAVER], ids=["listens", "deaf", "leaves"])
 def test_nothing_outlives_a_worker_that_is_killed(rig: Rig, tmp_path: Path, text: str) -> None:
     with worker(rig, *options(), "--", script(tmp_path, text.format(tmp_path))) as running:
         rig.until_started()
@@ -326,6 +330,8 @@ def test_a_guardian_that_was_killed_is_replaced(rig: Rig, tmp_path: Path) -> Non
         os.kill(guardian, signal.SIGKILL)
         rig.grant(boot, "t2")
         pids = pids_in(tmp_path / "pids", 4)
+        known = {guardian, *pids}
+        wait_until(lambda: set(children(running.pid)) - known, "there is another guardian")
         running.kill()
         wait_until(lambda: not any(map(is_running, pids)), "all of it has ended")
 

@@ -3,6 +3,9 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import os
+import signal
+import subprocess
 import threading
 from typing import Any
 
@@ -13,6 +16,7 @@ from balancer.protocol import BadEvent, Status, is_name
 from worker import Agent
 from worker.command import read_output
 from worker.executor import describe_error, encode_result, is_async
+from worker.guardian import guard
 from worker.lease import Lease, Phase, read_lease
 from worker.leases import REMEMBERED, REPORT_AGAIN_S, Leases
 from worker.program_agent import default_id
@@ -306,3 +310,20 @@ def test_a_category_has_one_handler_and_a_name() -> None:
         agent.task("bug")
     with pytest.raises(ValueError, match="name"):
         agent.task("two words")
+
+
+def test_the_guardian_kills_the_groups_that_are_left_and_all_that_carries_the_mark() -> None:
+    def started(**more: Any) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(["sleep", "60"], **more)
+
+    left, ended, other = (started(start_new_session=True) for _ in range(3))
+    marked = started(env={"PATH": os.environ["PATH"], "MARK": "m1"})
+    alike = started(env={"PATH": os.environ["PATH"], "MARK": "m11", "XMARK": "m1"})
+    try:
+        guard([f"+{left.pid}\n", f"+{ended.pid}\n", f"-{ended.pid}\n", "+999999999\n"], "MARK=m1")
+        assert left.wait(10) == marked.wait(10) == -signal.SIGKILL
+        assert [process.poll() for process in (ended, other, alike)] == [None] * 3
+    finally:
+        for process in (left, ended, other, marked, alike):
+            process.kill()
+            process.wait()
