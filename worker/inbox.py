@@ -9,7 +9,15 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from balancer.protocol import KIND_CANCEL, KIND_TASK, BadEvent, Keys, TextRedis
+from balancer.protocol import (
+    BadEvent,
+    InboxCancel,
+    InboxKind,
+    InboxRetire,
+    Keys,
+    TextRedis,
+    read_inbox,
+)
 from worker.lease import Lease, Phase, read_lease
 from worker.leases import Leases
 from worker.logs import say
@@ -79,7 +87,7 @@ class Inbox:
 
     def fresh(self, rows: Iterable[Row]) -> list[Lease]:
         """The leases in `rows` that are not known yet."""
-        leases = (self._read(entry, fields) for entry, fields in rows if _kind(fields) == KIND_TASK)
+        leases = (self._read(entry, fields) for entry, fields in rows if _is_task(fields))
         return [lease for lease in leases if lease and not self._leases.is_known(lease.nonce)]
 
     def adopt(self, boot: str, last: str) -> None:
@@ -90,7 +98,8 @@ class Inbox:
     def hear(self, rows: Iterable[Row]) -> None:
         """What was said before this boot: a retirement whose deadline has not come holds for it, too."""
         now_ms = time.time() * 1_000
-        if any(_is_retire(f) and float(f.get("deadline_ms", 0)) > now_ms for _, f in rows):
+        told = (self._word(entry, fields) for entry, fields in rows)
+        if any(isinstance(word, InboxRetire) and word.deadline_ms > now_ms for word in told):
             self._on_retire()
 
     def step(self) -> float:
@@ -123,19 +132,24 @@ class Inbox:
             for entry, fields in rows:
                 is_ours = self._boot and fields.get("boot") == self._boot
                 is_late = is_ours and _order(entry) <= _order(self._last)
-                if _kind(fields) == KIND_TASK:
+                if _is_task(fields):
                     if is_late:
                         self._take(entry, fields)
                     continue
                 self._others.add(entry)
-                if _kind(fields) == KIND_CANCEL:
-                    self._told(fields)
+                word = self._word(entry, fields)
+                if isinstance(word, InboxCancel):
+                    self._cancel(word)
 
     def _take(self, entry: str, fields: dict[str, str]) -> bool:
         """False when the entry shows that another process took this agent over."""
-        if _kind(fields) != KIND_TASK:
+        if not _is_task(fields):
             self._others.add(entry)
-            self._told(fields)
+            word = self._word(entry, fields)
+            if isinstance(word, InboxRetire):
+                self._on_retire()
+            elif isinstance(word, InboxCancel):
+                self._cancel(word)
             return True
         lease = self._read(entry, fields)
         boot = fields.get("boot", self._boot)
@@ -152,14 +166,19 @@ class Inbox:
             self._leases.add(lease)
         return True
 
-    def _told(self, fields: dict[str, str]) -> None:
-        """An entry that is no lease. Kinds that are not known here are left alone."""
-        if _is_retire(fields):
-            self._on_retire()
-        elif _kind(fields) == KIND_CANCEL:
-            stopped = self._leases.cancel(fields.get("lease", ""))
-            if stopped:
-                say(stopped.context.log.info, "cancel_received")
+    def _cancel(self, word: InboxCancel) -> None:
+        stopped = self._leases.cancel(word.lease)
+        if stopped:
+            say(stopped.context.log.info, "cancel_received")
+
+    def _word(self, entry: str, fields: dict[str, str]) -> InboxCancel | InboxRetire | None:
+        """What an entry says that is no lease; None for kinds that are not known here: they are left alone."""
+        try:
+            word = None if _is_task(fields) else read_inbox(fields)
+        except BadEvent as error:
+            say(self._log.error, "inbox_entry_rejected", entry=entry, reason=str(error)[:200])
+            return None
+        return word if isinstance(word, InboxCancel | InboxRetire) else None
 
     def _read(self, entry: str, fields: dict[str, str]) -> Lease | None:
         try:
@@ -169,12 +188,8 @@ class Inbox:
             return None
 
 
-def _kind(fields: dict[str, str]) -> str:
-    return fields.get("kind", KIND_TASK)
-
-
-def _is_retire(fields: dict[str, str]) -> bool:
-    return _kind(fields) == "retire"
+def _is_task(fields: dict[str, str]) -> bool:
+    return fields.get("kind", InboxKind.TASK) == InboxKind.TASK
 
 
 def _order(entry: str) -> tuple[int, int]:

@@ -14,7 +14,7 @@ from balancer.protocol import (
     InboxTask,
     Status,
     read_completion,
-    read_inbox,
+    read_inbox_task,
 )
 from worker.context import TaskContext
 
@@ -88,7 +88,7 @@ def read_lease(agent_id: str, entry: str, fields: Mapping[str, str], log: Any) -
     completion = read_completion(unended | naming)
     problem = ""
     try:
-        task = read_inbox(fields)
+        task = read_inbox_task(fields)
     except BadEvent as error:
         problem = f"the inbox entry cannot be read: {error}"
         task = _unreadable(fields, completion)

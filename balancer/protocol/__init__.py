@@ -12,17 +12,19 @@ from balancer.protocol.causes import Cause, Reaction, backoff_s, cause
 from balancer.protocol.command import EXIT_REJECTED, CommandInput
 from balancer.protocol.connect import TextRedis, connect
 from balancer.protocol.events import (
-    KIND_CANCEL,
-    KIND_TASK,
     MAX_ERROR_BYTES,
     MAX_RESULT_BYTES,
     Completion,
     Heartbeat,
+    InboxCancel,
+    InboxKind,
+    InboxRetire,
     InboxTask,
     Status,
     read_completion,
     read_heartbeat,
     read_inbox,
+    read_inbox_task,
 )
 from balancer.protocol.keys import Keys
 from balancer.protocol.place import (
@@ -39,8 +41,6 @@ __all__ = [
     "DEFAULT_POOL",
     "DEFAULT_URL",
     "EXIT_REJECTED",
-    "KIND_CANCEL",
-    "KIND_TASK",
     "MAX_ERROR_BYTES",
     "MAX_RESULT_BYTES",
     "POOL_VARIABLE",
@@ -50,6 +50,9 @@ __all__ = [
     "CommandInput",
     "Completion",
     "Heartbeat",
+    "InboxCancel",
+    "InboxKind",
+    "InboxRetire",
     "InboxTask",
     "Keys",
     "Misconfigured",
@@ -70,6 +73,7 @@ __all__ = [
     "read_completion",
     "read_heartbeat",
     "read_inbox",
+    "read_inbox_task",
     "redis_url",
     "say",
 ]

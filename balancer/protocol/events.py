@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -51,9 +51,12 @@ class Status(StrEnum):
     CANCELLED = "cancelled"
 
 
-#: What an inbox entry is, in its field `kind`: an open lease, or the wish that one be stopped.
-#: Agents ignore kinds that they do not know.
-KIND_TASK, KIND_CANCEL = "task", "cancel"
+class InboxKind(StrEnum):
+    """What an inbox entry is, in its field `kind`. Agents ignore kinds that they do not know."""
+
+    TASK = "task"
+    CANCEL = "cancel"
+    RETIRE = "retire"
 
 
 class Heartbeat(Wire):
@@ -144,6 +147,7 @@ class Completion(Wire):
 class InboxTask(Wire):
     """An open lease, as the agent finds it in its inbox."""
 
+    kind: Literal[InboxKind.TASK] = InboxKind.TASK
     task: Name
     attempt: Attempt
     lease: Nonce = Field(description="names this grant")
@@ -160,6 +164,27 @@ class InboxTask(Wire):
     payload: Any = Field(
         default=None, description="any JSON value from the producer", json_schema_extra=BODY
     )
+
+
+class InboxCancel(Wire):
+    """The task of an open lease is being cancelled: stop it. Its completion ends it, and the entry, too."""
+
+    kind: Literal[InboxKind.CANCEL]
+    task: Name
+    attempt: Attempt
+    lease: Nonce = Field(description="the one in whose entry the task is")
+
+
+class InboxRetire(Wire):
+    """An operator lets the agent go: it gets nothing new."""
+
+    kind: Literal[InboxKind.RETIRE]
+    deadline_ms: Milliseconds = Field(
+        description="since 1970, by Redis' clock: what is still held then is taken back"
+    )
+
+
+InboxEntry = InboxTask | InboxCancel | InboxRetire
 
 
 def read_heartbeat(fields: Mapping[str, str]) -> Heartbeat:
@@ -183,8 +208,22 @@ def read_completion(fields: Mapping[str, str]) -> Completion:
     return read_wire(Completion, fields)
 
 
-def read_inbox(fields: Mapping[str, str]) -> InboxTask:
-    """Parse an inbox entry.
+def read_inbox(fields: Mapping[str, str]) -> InboxEntry | None:
+    """Parse an inbox entry; None if it is of a kind that is not known here, which is no error.
+
+    Raises:
+        BadEvent: it breaks the format.
+    """
+    kind = fields.get("kind", InboxKind.TASK)
+    if kind == InboxKind.CANCEL:
+        return read_wire(InboxCancel, fields)
+    if kind == InboxKind.RETIRE:
+        return read_wire(InboxRetire, fields)
+    return read_inbox_task(fields) if kind == InboxKind.TASK else None
+
+
+def read_inbox_task(fields: Mapping[str, str]) -> InboxTask:
+    """Parse an inbox entry that is a lease.
 
     Raises:
         BadEvent: it breaks the format.

@@ -12,7 +12,15 @@ from typing import Any
 from balancer.core.model import Task
 from balancer.core.settings import PoolSettings
 from balancer.protocol.command import CommandInput
-from balancer.protocol.events import IN_BODY, Completion, Heartbeat, InboxTask
+from balancer.protocol.events import (
+    IN_BODY,
+    Completion,
+    Heartbeat,
+    InboxCancel,
+    InboxKind,
+    InboxRetire,
+    InboxTask,
+)
 from balancer.protocol.wire import MAX_DIGITS, VERSION, Kind, Wire, kinds
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -51,6 +59,26 @@ def entry_schema(model: type[Wire], in_body: tuple[str, ...] = ()) -> dict[str, 
     }
 
 
+def inbox_schema() -> dict[str, Any]:
+    """The schema of an inbox entry, of whatever kind."""
+    unknown = {**_TEXT, "not": {"enum": [kind.value for kind in InboxKind]}}
+    return {
+        "description": "An entry of an agent's inbox.",
+        "anyOf": [
+            entry_schema(InboxTask, IN_BODY),
+            entry_schema(InboxCancel),
+            entry_schema(InboxRetire),
+            {
+                "description": "Of a kind that a later version adds: to be ignored.",
+                "type": "object",
+                "properties": {"kind": unknown},
+                "required": ["kind"],
+                "additionalProperties": _TEXT,
+            },
+        ],
+    }
+
+
 def _resolved(node: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
     """The node of a value that is there: absent fields are left out of an entry, so null is none of them."""
     for choice in node.get("anyOf", ()):
@@ -63,6 +91,9 @@ def _resolved(node: dict[str, Any], definitions: dict[str, Any]) -> dict[str, An
 
 def _as_text(node: dict[str, Any], kind: Kind) -> dict[str, Any]:
     said = {name: node[name] for name in ("description",) if name in node}
+    default = node.get("default")
+    if isinstance(default, str | int) and kind is not Kind.FLAG:
+        said["default"] = str(default)
     if kind is Kind.FLAG:
         return {**_TEXT, **said, "examples": ["1"]}
     if kind is Kind.LIST:
@@ -74,7 +105,7 @@ def _as_text(node: dict[str, Any], kind: Kind) -> dict[str, Any]:
     if kind is Kind.NUMBER:
         low, high = node["minimum"], node["maximum"]
         what = f"a whole number from {low:,} to {high:,}"
-        said["description"] = f"{said['description']}; {what}" if said else what
+        said["description"] = f"{said['description']}; {what}" if "description" in said else what
         # Zeros may stand before it.
         return {
             **_TEXT,
@@ -148,7 +179,7 @@ def _paragraph(text: str) -> str:
 _SCHEMAS: dict[str, Callable[[], dict[str, Any]]] = {
     "heartbeat": lambda: entry_schema(Heartbeat),
     "completion": lambda: entry_schema(Completion),
-    "inbox": lambda: entry_schema(InboxTask, IN_BODY),
+    "inbox": inbox_schema,
     "command": CommandInput.model_json_schema,
     "task": Task.model_json_schema,
     "settings": PoolSettings.model_json_schema,

@@ -16,7 +16,7 @@ from balancer.core.names import new_id
 from balancer.ledger import Pool
 from balancer.ledger import commit as commits
 from balancer.ledger import reclaim as reclaims
-from balancer.protocol import read_inbox
+from balancer.protocol import read_inbox_task
 from tests.support.factories import (
     GONE,
     NOW_MS,
@@ -82,7 +82,7 @@ def test_commit_assigns_task_to_agent(virtual_pool: Pool, clock: Clock) -> None:
         **fields("pool", used="1", running="1", assigned="1"),
     }
     assert seen.events == [("assigned", "t1", "a1", "1")]
-    assert read_inbox(content).model_dump() == {
+    assert read_inbox_task(content).model_dump() == {
         "task": "t1", "attempt": 1, "lease": nonce("L"), "boot": boot_of("a1"), "role": "dev", "category": "general",
         "priority": "medium", "cost": 1, "timeout_ms": 5_000, "estimate_ms": 60_000, "description": "", "payload": 7,
     }  # fmt: skip

@@ -17,7 +17,7 @@ from balancer.core.errors import BalancerError, Unavailable
 from balancer.core.settings import PoolSettings
 from balancer.embedded import EmbeddedRedis
 from balancer.ledger import Pool
-from balancer.protocol import Completion, Status, TextRedis, connect, read_inbox
+from balancer.protocol import Completion, Status, TextRedis, connect, read_inbox_task
 from balancer.service import ConsumerName, Service
 from tests.support.factories import heartbeat
 from tests.support.wait import wait_until
@@ -36,7 +36,7 @@ def execute(client: TextRedis, service: Service, agent: str) -> None:
     """Play the agent: complete all that is in its inbox."""
     keys = service.pool.keys
     for _, fields in client.xrange(keys.inbox(agent)):
-        task = read_inbox(fields)
+        task = read_inbox_task(fields)
         done = Completion(
             agent=agent, task=task.task, attempt=task.attempt, lease=task.lease,
             status=Status.COMPLETED, result='"done"',

@@ -18,7 +18,7 @@ from balancer.protocol import (
     Status,
     read_completion,
     read_heartbeat,
-    read_inbox,
+    read_inbox_task,
 )
 
 NONCE = "0123456789abcdef0123456789abcdef"
@@ -87,14 +87,14 @@ def test_least_heartbeat_has_defaults() -> None:
 def test_unknown_fields_are_ignored() -> None:
     assert read_heartbeat(BEAT | {"cpu": "99", "": "x"}) == read_heartbeat(BEAT)
     assert read_completion(DONE | {"tokens": "1e9"}) == read_completion(DONE)
-    assert read_inbox(INBOX | {"deadline": "soon"}) == read_inbox(INBOX)
+    assert read_inbox_task(INBOX | {"deadline": "soon"}) == read_inbox_task(INBOX)
 
 
 def test_version_may_be_left_out() -> None:
     assert read_heartbeat(BEAT | {"v": "1"}) == read_heartbeat(BEAT)
 
 
-@pytest.mark.parametrize("read", [read_heartbeat, read_completion, read_inbox])
+@pytest.mark.parametrize("read", [read_heartbeat, read_completion, read_inbox_task])
 def test_empty_entry_and_unknown_version_are_refused(read: Callable[[dict[str, str]], Any]) -> None:
     with pytest.raises(BadEvent, match="entry: it has no fields"):
         read({})
@@ -233,7 +233,7 @@ def test_empty_lists_are_empty_not_absent() -> None:
     ],
 )
 def test_inbox_entry_carries_the_body(body: str, description: str, payload: object) -> None:
-    lease = read_inbox(INBOX | {"body": body})
+    lease = read_inbox_task(INBOX | {"body": body})
 
     assert (lease.description, lease.payload) == (description, payload)
     assert (lease.task, lease.attempt, lease.cost, lease.estimate_ms) == ("t1", 2, 3, 60_000)
@@ -242,8 +242,8 @@ def test_inbox_entry_carries_the_body(body: str, description: str, payload: obje
 @pytest.mark.parametrize("body", ["{", "nope", "5", "[]", '"text"', "null"])
 def test_inbox_entry_with_a_broken_body_is_refused(body: str) -> None:
     with pytest.raises(BadEvent, match=r"^body: "):
-        read_inbox(INBOX | {"body": body})
+        read_inbox_task(INBOX | {"body": body})
 
 
 def test_body_cannot_pretend_to_be_the_lease() -> None:
-    assert read_inbox(INBOX | {"body": '{"task":"other","payload":1}'}).task == "t1"
+    assert read_inbox_task(INBOX | {"body": '{"task":"other","payload":1}'}).task == "t1"
