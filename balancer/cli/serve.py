@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 Strategy = Annotated[
     str | None,
-    typer.Option(metavar="NAME", help="best_match or least_loaded; only for a new pool."),
+    typer.Option(metavar="NAME", help="Who gets a task (docs/concepts.md); only for a new pool."),
 ]
 
 

@@ -85,7 +85,7 @@ def _rule(row: Any, kind: str, path: Path) -> str:
         return f"is not within {key.bounds}{f' {key.unit}' if key.unit else ''}"
     if kind == "literal_error" and key:
         return f"is none of {key.bounds}"
-    text = str(row["msg"]).removeprefix("Value error, ")
+    text = str(row["msg"]).removeprefix("Value error, ").removeprefix(f"{row['input']!r} ")
     return text[:1].lower() + text[1:]
 
 

@@ -68,8 +68,8 @@ class Key:
     def bounds(self) -> str:
         """What values there may be, for people."""
         schema = self.schema
-        if "enum" in schema:
-            return ", ".join(map(str, schema["enum"]))
+        if words := schema.get("enum") or schema.get("examples"):
+            return ", ".join(map(str, words))
         if self.kind == "array":
             return "names"
         if self.kind in ("number", "integer"):

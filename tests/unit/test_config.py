@@ -191,6 +191,7 @@ BROKEN = [
     ("[pool]\nmax_losses = true", "true is not a whole number"),
     ("[pool]\nmax_losses = 101", "101 is not within 1 to 100"),
     ("[pool]\nmax_cost = 1979-05-27", "1979-05-27 is a date or a time"),
+    ("[pool]\nstrategy = 'magic'", "pool.strategy: 'magic' is none of best_match, least_loaded"),
     ("[pool]\nname = 'a b'", "'a b' is not a name"),
     ("[pool]\nname = \"a\\u001b[31m\"", "\\x1b[31m' is not a name"),
     ("[pool]\ngenesis = 'x'", "pool.genesis: 'x'"),
