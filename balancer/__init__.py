@@ -14,6 +14,8 @@ if TYPE_CHECKING:
         Denied,
         InvalidInput,
         Misconfigured,
+        NoAgent,
+        NoIdleAgent,
         NotFound,
         PoolMissing,
         QueueFull,
@@ -27,8 +29,10 @@ if TYPE_CHECKING:
     )
     from balancer.core.model import Agent, Assignment, LoadMetrics, Priority, Task, TaskState
     from balancer.core.options import ParentPolicy
+    from balancer.core.workload import WorkloadStats
     from balancer.ledger.read import RoleQueue, TaskStatus
     from balancer.ledger.submit import Submitted
+    from balancer.workload import WorkloadBalancer
 
 __all__ = [
     "Agent",
@@ -41,6 +45,8 @@ __all__ = [
     "InvalidInput",
     "LoadMetrics",
     "Misconfigured",
+    "NoAgent",
+    "NoIdleAgent",
     "NotFound",
     "ParentPolicy",
     "PoolMissing",
@@ -58,6 +64,8 @@ __all__ = [
     "Unavailable",
     "Unconfirmed",
     "WaitTimeout",
+    "WorkloadBalancer",
+    "WorkloadStats",
 ]
 
 _HOMES = {
@@ -69,6 +77,8 @@ _HOMES = {
         "Denied",
         "InvalidInput",
         "Misconfigured",
+        "NoAgent",
+        "NoIdleAgent",
         "NotFound",
         "PoolMissing",
         "QueueFull",
@@ -82,8 +92,10 @@ _HOMES = {
     },
     "balancer.core.model": {"Agent", "Assignment", "LoadMetrics", "Priority", "Task", "TaskState"},
     "balancer.core.options": {"ParentPolicy"},
+    "balancer.core.workload": {"WorkloadStats"},
     "balancer.ledger.read": {"RoleQueue", "TaskStatus"},
     "balancer.ledger.submit": {"Submitted"},
+    "balancer.workload": {"WorkloadBalancer"},
 }
 
 

@@ -83,6 +83,12 @@ def check_text(name: str, value: object) -> None:
         raise InvalidInput(f"{name}: {shown!r} {NOT_UNICODE}") from None
 
 
+def check_count(name: str, value: object, most: int) -> None:
+    """Raises InvalidInput where it is no whole number from 1 to `most`."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
+        raise InvalidInput(f"{name}: {value!r:.80} is not a whole number from 1 to {most}")
+
+
 def check_seconds(name: str, value: object) -> None:
     """Raises InvalidInput where it is no number of seconds; infinity is one."""
     if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):

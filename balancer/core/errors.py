@@ -155,3 +155,18 @@ class BadArgument(BalancerError):
     """
 
     code = "bad_argument"
+
+
+class NoAgent(Refused):
+    """Nobody can take the task: the fleet is empty, or no live agent has its role."""
+
+    code = "no_agent"
+    hint = "start an agent of this role"
+    retryable = True
+
+
+class NoIdleAgent(NoAgent):
+    """There are agents of the role, and none of them has room for the task now."""
+
+    code = "no_idle_agent"
+    hint = "the task stays in the queue; it is assigned when capacity frees up"

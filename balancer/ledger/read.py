@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from balancer.core.health import health
 from balancer.core.invariants import finished, waiting
+from balancer.core.lanes import Lane, read_lane
 from balancer.core.model import Agent, Assignment, LoadMetrics, TaskState
 from balancer.core.options import TaskOptions
 from balancer.core.strategies import reason
@@ -210,6 +211,14 @@ def task_ids(
     key = {TaskState.ASSIGNED: keys.leases}.get(state, f"{keys.prefix}{state.value}")
     (ids,) = yield [("ZRANGE", key, 0, limit - 1)]
     return list(ids)
+
+
+@exchange
+def lane_of(pool: PoolRef, task_id: str) -> Exchange[Lane | None]:
+    """The lane of a task; None when it has ended, or is unknown."""
+    (lane_id,) = yield [("HGET", pool.keys.task(task_id), "lane")]
+    (text,) = yield [("HGET", pool.keys.lanedef, lane_id or "")]
+    return read_lane(text) if text else None
 
 
 def _roles(pool: PoolRef) -> Exchange[list[str]]:

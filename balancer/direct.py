@@ -1,0 +1,77 @@
+"""Granting and settling by hand, with the planner and the scripts that a balancer process uses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from balancer.core.model import Agent
+from balancer.core.names import new_nonce
+from balancer.core.planner import Planner, Proposal
+from balancer.core.view import Head, LaneView, View
+from balancer.ledger import commit as committing
+from balancer.ledger import settle as settling
+from balancer.ledger.leases import OpenLease
+from balancer.ledger.pool import Pool
+from balancer.ledger.read import TaskStatus, lane_of
+from balancer.ledger.release import release
+from balancer.ledger.settle import CompletionEntry
+from balancer.ledger.view import Viewer
+from balancer.protocol.events import Completion, Status
+
+#: The stream entry of a completion that did not come through the stream.
+NO_ENTRY = "0-1"
+#: What settled a lease.
+_SETTLED = (settling.Outcome.OK, settling.Outcome.REQUEUED, settling.Outcome.CANCELLED)
+
+
+class Direct:
+    """Decides for one pool, outside of any loop. Any number of balancers may drain it meanwhile."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool, self._viewer, self._planner = pool, Viewer(pool), Planner(pool.settings)
+
+    def first(self, limit: int) -> list[Proposal]:
+        """A plan for the first `limit` tasks of the queue."""
+        return self._planner.plan(self._viewer.view(0, limit), limit)
+
+    def choose(self, task: TaskStatus) -> Proposal | None:
+        """The best agent for one pending task; None when nobody of its role has room."""
+        lane = lane_of(self._pool, task.id)
+        view = self._viewer.view(0, 1)
+        for role in view.roles:
+            if lane and role.role == task.role:
+                alone = role._replace(lanes=[LaneView(lane, 1, [Head(0.0, task.id)])], units=1)
+                return next(iter(self._planner.plan(View(view.now_ms, False, [alone]), 1)), None)
+        return None
+
+    def by_hand(self, task: TaskStatus, agent: Agent) -> Proposal:
+        """This task to this agent, whatever a strategy would choose."""
+        estimate_s = self._pool.settings.estimate_s(task.category)
+        return Proposal(
+            task.id, agent.id, new_nonce(), task.cost, estimate_s, {}, "by_hand", agent.type
+        )
+
+    def grant(self, proposals: Sequence[Proposal]) -> list[committing.Outcome]:
+        """Make proposals true, as far as they still hold. Sent again it answers `already`."""
+        return [answer.outcome for answer in committing.commit(self._pool, proposals)]
+
+    def settle(self, leases: Sequence[OpenLease], status: Status) -> int:
+        """Close leases, at most 100; how many were open still. Children of what ended are told."""
+        entries = [
+            CompletionEntry(
+                NO_ENTRY,
+                Completion(
+                    agent=lease.agent,
+                    task=lease.task,
+                    attempt=lease.attempt,
+                    lease=lease.nonce,
+                    status=status,
+                ),
+            )
+            for lease in leases
+        ]
+        settled = settling.settle(self._pool, entries)
+        release_due = settled.release_due
+        while release_due:
+            release_due = release(self._pool).more
+        return sum(outcome in _SETTLED for outcome in settled.outcomes)
