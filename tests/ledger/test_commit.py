@@ -84,7 +84,8 @@ def test_commit_assigns_task_to_agent(virtual_pool: Pool, clock: Clock) -> None:
     assert seen.events == [("assigned", "t1", "a1", "1")]
     assert read_inbox_task(content).model_dump() == {
         "kind": "task", "task": "t1", "attempt": 1, "lease": nonce("L"), "boot": boot_of("a1"), "role": "dev",
-        "category": "general", "priority": "medium", "cost": 1, "timeout_ms": 5_000, "estimate_ms": 60_000, "description": "", "payload": 7,
+        "category": "general", "priority": "medium", "cost": 1, "timeout_ms": 5_000, "estimate_ms": 60_000,
+        "description": "", "payload": 7,
     }  # fmt: skip
 
 
