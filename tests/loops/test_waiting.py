@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from multiprocessing import get_context
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 import structlog
@@ -33,6 +33,8 @@ from balancer.ledger.timeout import timeout
 from balancer.protocol import connect
 from tests.support.factories import Clock, assign, beat, complete, make_task, submit
 from tests.support.wait import wait_until
+
+T = TypeVar("T")
 
 
 @pytest.fixture(autouse=True)
@@ -79,7 +81,7 @@ def calls(pool: Pool) -> dict[str, int]:
 
 
 def waits(
-    threads: ThreadPoolExecutor, producer: Balancer, *ids: str, timeout_s: float = 20
+    threads: ThreadPoolExecutor, producer: Balancer, *ids: str, timeout_s: float = 12
 ) -> list[Future[TaskStatus]]:
     """Threads that wait, once the reader of their client sits there."""
     futures = [threads.submit(producer.wait, id_, timeout_s) for id_ in ids]
@@ -87,6 +89,12 @@ def waits(
     wait_until(lambda: set(watch.waited_for()) >= set(ids), "all wait")
     wait_until(lambda: listening(producer.pool), "the reader reads")
     return futures
+
+
+def outcome(future: Future[T]) -> T:
+    """What a thread's wait came to, soon."""
+    wait_until(future.done, "the wait is over")
+    return future.result()
 
 
 def completed(pool: Pool, _: Clock) -> None:
@@ -150,7 +158,7 @@ def test_every_end_of_a_task_wakes_who_waits(
     with Balancer(redis_server.url, virtual_pool.name) as producer:
         (future,) = waits(threads, producer, task)
         end(virtual_pool, clock)
-        assert future.result(5).state == state
+        assert outcome(future).state == state
     wait_until(lambda: readers(virtual_pool) == 0, "its reader has ended")
 
 
@@ -171,7 +179,7 @@ def test_a_lost_event_costs_a_sweep(
     pool.client.script_load(call.script.text)
     pipe.execute()
     assert pool.client.xlen(pool.keys.events) == 0
-    assert future.result(5).reason == "gone"
+    assert outcome(future).reason == "gone"
 
 
 @pytest.mark.usefixtures("no_sweeps")
@@ -188,7 +196,7 @@ def test_waiting_costs_nothing_while_nothing_happens(
         k: n for k, n in before.items() if k not in own
     }
     cancelling.cancel(pool, [f"t{n}" for n in range(8)])
-    assert {future.result(5).state.value for future in futures} == {"cancelled"}
+    assert {outcome(future).state.value for future in futures} == {"cancelled"}
     # One round trip for all: eight states, then the eight tasks.
     assert calls(pool)["hget"] == after.get("hget", 0) + 8
 
@@ -213,11 +221,11 @@ def test_who_comes_later_shares_the_reader_and_it_ends_after_the_last(
     (second,) = waits(threads, producer, "t2")
     wait_until(lambda: readers(pool) == 1, "one reads for both")
     cancelling.cancel(pool, ["t1", "t2"])
-    assert (first.result(5).id, second.result(5).id) == ("t1", "t2")
+    assert (outcome(first).id, outcome(second).id) == ("t1", "t2")
     wait_until(lambda: not producer._driver.watch._listened, "the reader has ended")
     (third,) = waits(threads, producer, "t3")
     cancelling.cancel(pool, ["t3"])
-    assert third.result(5).id == "t3"
+    assert outcome(third).id == "t3"
 
 
 @pytest.mark.usefixtures("no_sweeps")
@@ -233,7 +241,7 @@ def test_an_end_between_the_look_and_the_registration_is_seen(
     replies = drive(pool.client, spoken(asks))  # it is pending
     cancelling.cancel(pool, ["t1"])
     cancelling.cancel(pool, ["t2"])
-    other.result(5)  # the reader is past the event of t1, too
+    outcome(other)  # the reader is past the event of t1, too
 
     def rest() -> Exchange[None]:
         with suppress(StopIteration):
@@ -252,7 +260,7 @@ def test_wait_many_answers_in_order_and_names_the_first_that_is_late(
     future = threads.submit(producer.wait_many, ["t3", "t1", "t3"], 20)
     wait_until(lambda: listening(pool), "the reader reads")
     cancelling.cancel(pool, ["t1", "t3"])
-    assert [status.id for status in future.result(5)] == ["t3", "t1", "t3"]
+    assert [status.id for status in outcome(future)] == ["t3", "t1", "t3"]
     with pytest.raises(WaitTimeout, match=r"'t2' is still pending after 0\.05 s"):
         producer.wait_many(["t1", "t2"], 0.05)
     with pytest.raises(NotFound, match="'nope'"):
@@ -274,7 +282,7 @@ def test_a_task_that_is_forgotten_while_somebody_waits(
     (future,) = waits(threads, producer, "t1")
     pool.client.delete(pool.keys.task("t1"))
     with pytest.raises(NotFound, match="'t1'"):
-        future.result(5)
+        outcome(future)
 
 
 def test_closing_the_client_ends_every_wait(
@@ -284,7 +292,7 @@ def test_closing_the_client_ends_every_wait(
     (future,) = waits(threads, producer, "t1")
     producer.close()
     with pytest.raises(Unavailable, match="closed"):
-        future.result(5)
+        outcome(future)
     wait_until(lambda: not listening(pool), "the reader has ended")
 
 
@@ -301,10 +309,10 @@ def test_waits_outlive_a_restart_of_redis(threads: ThreadPoolExecutor) -> None:
             server.kill()
             # While Redis is away nobody can say how it stands.
             with pytest.raises(Unavailable):
-                short.result(10)
+                outcome(short)
             server.restart()
             cancelling.cancel(pool, ["t1"])
-            assert future.result(10).state == "cancelled"
+            assert outcome(future).state == "cancelled"
 
 
 def _child(url: str, connection: Any, producer: Balancer) -> None:
@@ -330,7 +338,7 @@ def test_a_forked_process_has_a_reader_of_its_own(
     assert here.poll(10)
     assert here.recv() == "cancelled"
     child.join(10)
-    assert future.result(5).id == "t1"
+    assert outcome(future).id == "t1"
 
 
 def test_callbacks_get_the_final_status_once_and_their_errors_stop_nothing(
