@@ -7,6 +7,7 @@ whose turn it is.
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Iterator
 from enum import StrEnum
 from itertools import count
@@ -23,6 +24,11 @@ class Order(StrEnum):
     LOAD = "load"  # least loaded, then those whose last unit came free longest ago
     GRANT = "grant"  # least recently granted
     DRAW = "draw"  # at random, drawn again with each grant
+
+
+def any_pivot() -> int:
+    """Where a view may start, when nothing has to be repeatable."""
+    return random.getrandbits(DRAW_BITS)
 
 
 def nearness(draw: int, pivot: int) -> float:

@@ -2,7 +2,7 @@
 -- KEYS 1 meta
 -- ARGV 1-3 genesis, schema, now_us | 4 token of the drain lock to give back when all are assigned, or '' | per proposal: task, agent, nonce, estimate_ms|strategy or estimate_ms|strategy|draw (48 bits in hex, in pools of that order), why
 -- Returns per proposal: outcome, attempt
--- Outcomes assigned, already, not_pending, not_accepting, full, no_agent
+-- Outcomes assigned, already, not_pending, not_accepting, full, no_agent, wrong_role
 -- Keeps   used + cost <= max at every grant, and a task that must be alone takes all of an agent that holds nothing; inbox, held, leases and counters change together
 -- Uses    agent, waiting, task
 local PROPOSALS = (#ARGV - 4) / 5
@@ -19,6 +19,7 @@ local function judge(t, agent_id, nonce)
   if t.state ~= 'pending' or t.granted then return 'not_pending' end
   local a = load_agent(agent_id)
   if not a then return 'no_agent' end
+  if a.role ~= t.role then return 'wrong_role' end
   if not accepts(a) then return 'not_accepting' end
   t.units = t.cost
   if is_alone(t.lane) then

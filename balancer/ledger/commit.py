@@ -26,6 +26,7 @@ class Outcome(StrEnum):
     NOT_ACCEPTING = "not_accepting"
     FULL = "full"
     NO_AGENT = "no_agent"
+    WRONG_ROLE = "wrong_role"
 
 
 class Committed(NamedTuple):
@@ -67,7 +68,8 @@ def commit(pool: Pool, proposals: Sequence[Proposal], unlock: str = "") -> list[
     """Check each proposal against what is true now and grant those that still hold, in one atomic
     call.
 
-    A proposal that is sent again answers `already`. At most CAP a call. `unlock` is the token of the
+    A proposal need not come from a planner: one for a named task and a named agent is checked alike.
+    One that is sent again answers `already`. At most CAP a call. `unlock` is the token of the
     drain lock, to be given back with it when all are granted.
     """
     if not proposals:

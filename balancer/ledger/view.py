@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from balancer.core.health import health
 from balancer.core.lanes import AgentClass, Lane, read_class, read_lane
 from balancer.core.planner import MOST
-from balancer.core.turns import Order, nearness
+from balancer.core.turns import Order, any_pivot, nearness
 from balancer.core.view import FreeAgent, FreeClass, Head, LaneView, RoleView, View
 from balancer.ledger.beat import Declared
 from balancer.ledger.pool import Pool
@@ -26,7 +26,7 @@ class Viewer:
     content.
     """
 
-    def __init__(self, pool: Pool, pivot: Callable[[], int] = lambda: 0) -> None:
+    def __init__(self, pool: Pool, pivot: Callable[[], int] = any_pivot) -> None:
         """`pivot` draws where a view starts, in pools whose order is drawn."""
         self._pool, self._pivot = pool, pivot
         self._lanes: dict[str, Lane] = {}
@@ -52,7 +52,8 @@ class Viewer:
         found = [_Role.read(words, FACTS + (order is not Order.LOAD)) for _ in range(roles)]
         self._learn(found)
         at = _Moment(min(now_ms, mark_ms), order, pivot)
-        return View(now_ms, bool(more), [self._role_view(role, at) for role in found], pivot)
+        start = pivot if order is Order.DRAW else 0
+        return View(now_ms, bool(more), [self._role_view(role, at) for role in found], start)
 
     def _learn(self, roles: list[_Role]) -> None:
         """Fetch the definitions not met before. One that is gone by now is left out of this view."""

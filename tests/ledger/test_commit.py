@@ -16,6 +16,7 @@ from balancer.core.names import new_id
 from balancer.ledger import Pool
 from balancer.ledger import commit as commits
 from balancer.ledger import reclaim as reclaims
+from balancer.ledger.read import task_statuses
 from balancer.protocol import read_inbox_task
 from tests.support.factories import (
     GONE,
@@ -181,6 +182,37 @@ def test_commit_to_an_agent_that_nobody_knows_is_refused(virtual_pool: Pool) -> 
         assert commit(virtual_pool, proposal()) == ["no_agent"]
 
     assert seen.nothing
+
+
+def test_commit_to_an_agent_of_another_role_is_refused(virtual_pool: Pool) -> None:
+    """It changed its role between view and commit, or whoever wished for it did not look."""
+    submit(virtual_pool, "t1")
+    beat(virtual_pool)
+    wishes = plan(virtual_pool)
+    beat(virtual_pool, role="ops")
+
+    with changes(virtual_pool) as seen:
+        assert commit(virtual_pool, *wishes) == ["wrong_role"]
+
+    assert seen.nothing
+
+
+def test_a_named_task_goes_to_a_named_agent_under_the_same_checks(virtual_pool: Pool) -> None:
+    """No planner has to have wished for it: not the first in line, not the best agent."""
+    beat(virtual_pool, "a1", max_concurrent=5)
+    beat(virtual_pool, "a2", max_concurrent=2)
+    submit(virtual_pool, "first", "named", make_task("large", cost=3))
+    by_hand = proposal("named", "a2", strategy="by_hand", scores={})
+
+    assert commit(virtual_pool, by_hand) == ["assigned"]
+
+    (status,) = task_statuses(virtual_pool, ["named"])
+    assert status
+    assert status.assignment
+    assert (status.assignment.agent_id, status.assignment.reason) == ("a2", "By hand: a2")
+    assert commit(virtual_pool, by_hand) == ["already"]
+    assert commit(virtual_pool, proposal("large", "a2")) == ["full"]
+    assert commit(virtual_pool, proposal("named", "a1")) == ["not_pending"]
 
 
 def test_commit_of_more_than_is_left_is_full(virtual_pool: Pool) -> None:

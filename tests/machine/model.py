@@ -590,12 +590,13 @@ class Model:
             return "not_pending"
         if agent is None:
             return "no_agent"
+        if agent.role != task.task.role:
+            return "wrong_role"
         if (agent.state, agent.mode, agent.admin) != ("live", "running", ""):
             return "not_accepting"
-        if task.alone and (agent.held or task.task.cost > agent.max):
-            return "full"
         cost = agent.max if task.alone else task.task.cost
-        return "full" if agent.used + cost > agent.max else ""
+        is_full = agent.used + cost > agent.max or task.task.cost > agent.max
+        return "full" if is_full or (task.alone and agent.held) else ""
 
     def _close(self, task: ModelTask, how: str) -> None:
         del self.agents[task.agent].held[task.nonce]
