@@ -20,8 +20,14 @@ from balancer.protocol.events import Completion, Status
 
 #: The stream entry of a completion that did not come through the stream.
 NO_ENTRY = "0-1"
-#: What settled a lease.
-_SETTLED = (settling.Outcome.OK, settling.Outcome.REQUEUED, settling.Outcome.CANCELLED)
+#: What settled a lease that was open when it was looked at. A duplicate: by a sending whose answer was
+#: lost, or by its agent in the same moment.
+_SETTLED = (
+    settling.Outcome.OK,
+    settling.Outcome.REQUEUED,
+    settling.Outcome.CANCELLED,
+    settling.Outcome.DUPLICATE,
+)
 
 
 class Direct:
