@@ -38,7 +38,8 @@ The current directory is importable. What the options give wins over what the mo
 agent finishes what it holds; another one, a second later or more, ends it at once, and its work goes to others.
 
 PROGRAM gets the task as JSON on stdin; it is run without a shell. Exit code 0 completes the task, with its stdout as
-the result (JSON, else text); every other one fails it, with the end of its stderr as the error.
+the result (JSON, else text); 75 rejects it: another agent gets it; every other one fails it, with the end of its
+stderr as the error.
 
 \b
 Examples:

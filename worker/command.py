@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
-from balancer.protocol import MAX_RESULT_BYTES, CommandInput
+from balancer.protocol import EXIT_REJECTED, MAX_RESULT_BYTES, CommandInput
 from worker.context import TaskContext
-from worker.errors import CommandFailed
+from worker.errors import CommandFailed, CommandRejected
 from worker.guard import Guard
 from worker.logs import say
 from worker.program import Program
@@ -62,6 +62,7 @@ class Command:
 
         Raises:
             CommandFailed: it did not exit with 0.
+            CommandRejected: it exited with EXIT_REJECTED.
             asyncio.CancelledError: it was stopped, and has ended.
         """
         stop = asyncio.Event()
@@ -164,8 +165,9 @@ def read_output(output: bytes) -> Any:
 
 def _outcome(program: Program, task: TaskContext) -> Any:
     if program.exit_code:
-        reason = _ending(program.exit_code)
-        raise CommandFailed(reason, program.stderr.decode(errors="replace").strip())
+        ended = CommandRejected if program.exit_code == EXIT_REJECTED else CommandFailed
+        said = program.stderr.decode(errors="replace").strip()
+        raise ended(_ending(program.exit_code), said)
     if program.stdout_bytes > KEEP_STDOUT:
         marker = {"dropped": "too_large", "bytes": program.stdout_bytes}
         say(task.log.warning, "result_dropped", **marker)

@@ -21,14 +21,22 @@ class Superseded(AgentEnded):
     exit_code = 3
 
 
-class CommandFailed(Exception):
-    """A program that ran for a task failed. What it said goes to the balancer, and never into a log: it may repeat
-    what the task carries.
+class CommandEnded(Exception):
+    """A program that ran for a task did not complete it. What it said goes to the balancer, and never into a log: it
+    may repeat what the task carries.
     """
 
     def __init__(self, reason: str, said: str = "") -> None:
         super().__init__(f"{reason}: {said}" if said else reason)
         self.reason = reason
+
+
+class CommandFailed(CommandEnded):
+    """It failed."""
+
+
+class CommandRejected(CommandEnded, Reject):
+    """It rejected the task, by its exit code."""
 
 
 class Fenced(AgentEnded):

@@ -10,7 +10,7 @@ from typing import Any
 
 from balancer.protocol import MAX_ERROR_BYTES, MAX_RESULT_BYTES, Status
 from worker.context import TaskContext
-from worker.errors import CommandFailed, Reject
+from worker.errors import CommandEnded, Reject
 from worker.lease import Lease
 from worker.leases import Leases
 from worker.logs import say
@@ -43,7 +43,7 @@ def _marker(**fields: Any) -> tuple[str, dict[str, Any]]:
 def describe_error(error: BaseException) -> str:
     """`TypeName: text`, cut to MAX_ERROR_BYTES. Never raises, whatever the exception's own text does."""
     try:
-        name = "" if isinstance(error, CommandFailed) else f"{type(error).__name__}: "
+        name = "" if isinstance(error, CommandEnded) else f"{type(error).__name__}: "
         text = f"{name}{error}"
     except Exception:
         text = type(error).__name__
@@ -140,14 +140,15 @@ class Executor:
             say(lease.context.log.info, "task_cancelled", reason=type(error).__name__)
         else:
             said: dict[str, Any] = {"reason": type(error).__name__, "exc_info": error}
-            if isinstance(error, CommandFailed):
+            if isinstance(error, CommandEnded):
                 said = {"reason": error.reason}
             say(lease.context.log.warning, "task_failed", **said)
 
     def _rejected(self, lease: Lease, why: Reject) -> None:
         text = str(why).encode(errors="replace")[:MAX_ERROR_BYTES].decode(errors="ignore")
         if self._leases.finish(lease, Status.REJECTED, time.monotonic(), error=text):
-            say(lease.context.log.info, "task_rejected", reason=text[:200])
+            reason = why.reason if isinstance(why, CommandEnded) else text[:200]
+            say(lease.context.log.info, "task_rejected", reason=reason)
         else:
             say(lease.context.log.info, "late_error_dropped", reason="Reject")
 

@@ -118,6 +118,7 @@ def test_the_task_is_on_stdin_and_its_ids_are_in_the_environment(
         ("printf '\\377'", (Status.COMPLETED, '"\ufffd"', "")),
         ("echo lost; echo why >&2; exit 3", (Status.FAILED, "", "exit code 3: why")),
         ("exit 1", (Status.FAILED, "", "exit code 1")),
+        ("echo busy >&2; exit 75", (Status.REJECTED, "", "exit code 75: busy")),
         ("echo last >&2; kill -KILL $$", (Status.FAILED, "", "killed by SIGKILL: last")),
         ("exec <&-; sleep 0; exit 0", (Status.COMPLETED, "", "")),
     ],
@@ -205,6 +206,23 @@ def test_what_does_not_listen_is_killed_and_keeps_its_unit_until_then(
         wait_until(lambda: not any(map(is_running, second)), "all of it has ended")
 
 
+@pytest.mark.parametrize("text", [FAMILY, "trap 'exit 0' TERM; " + FAMILY], ids=["dies", "says 0"])
+def test_a_task_that_is_cancelled_is_ended_and_said_to_be(
+    rig: Rig, guard: Guard, tmp_path: Path, text: str
+) -> None:
+    agent = agent_of(rig, guard, script(tmp_path, text.format(tmp_path)))
+    with agent:
+        rig.until_started()
+        nonce = rig.grant(agent.boot)
+        pids = pids_in(tmp_path / "pids", 2)
+        rig.client.xadd(
+            rig.inbox, {"v": 1, "kind": "cancel", "task": "t1", "attempt": 1, "lease": nonce}
+        )
+        [done] = rig.until_completed()
+        wait_until(lambda: not any(map(is_running, pids)), "all of it has ended")
+    assert (done.status, done.result, done.error) == (Status.CANCELLED, "", "")
+
+
 def test_a_lease_that_is_taken_back_ends_it_and_nothing_is_said(
     rig: Rig, guard: Guard, tmp_path: Path
 ) -> None:
@@ -272,7 +290,16 @@ def options(*more: str) -> list[str]:
     return ["--id", AGENT, "--role", "developer", "--capacity", "4", *more]
 
 
-def test_sigterm_finishes_what_runs_and_payloads_are_never_logged(rig: Rig, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("code", "status", "event"),
+    [
+        (7, Status.FAILED, "task_failed"),
+        (75, Status.REJECTED, "task_rejected"),
+    ],
+)
+def test_sigterm_finishes_what_runs_and_payloads_are_never_logged(
+    rig: Rig, tmp_path: Path, code: int, status: Status, event: str
+) -> None:
     program = script(
         tmp_path,
         f"echo $$ >> {tmp_path}/pids; read task; echo $task >&2; read -r go < {tmp_path}/go; exit $go",
@@ -288,16 +315,16 @@ def test_sigterm_finishes_what_runs_and_payloads_are_never_logged(rig: Rig, tmp_
         running.send_signal(signal.SIGTERM)
         wait_until(lambda: rig.modes()[-1] is Mode.STOPPING, "it says that it stops")
         assert rig.completions() == []
-        (tmp_path / "go").write_text("7\n")
+        (tmp_path / "go").write_text(f"{code}\n")
         output, _ = running.communicate(timeout=20)
     assert running.returncode == 0, output
     [done] = rig.completions()
-    assert done.status is Status.FAILED
-    assert done.error.startswith("exit code 7: {")
+    assert done.status is status
+    assert done.error.startswith(f"exit code {code}: {{")
     assert "HIDDEN" in done.error
     assert "HIDDEN" not in output
     said = {entry["event"]: entry for entry in map(json.loads, output.splitlines())}
-    assert said["task_failed"]["reason"] == "exit code 7"
+    assert said[event]["reason"] == f"exit code {code}"
     assert rig.modes()[-1] is Mode.STOPPED
     assert (start.agent, start.role, start.max_concurrent) == (AGENT, "developer", 4)
     assert start.specializations == ("feature", "bug")

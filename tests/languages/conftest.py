@@ -67,12 +67,12 @@ LANGUAGES = {
     "shell": Language(
         "shell", ("bash", "redis-cli", "timeout", "awk"), "redis-tools",
         (str(EXAMPLES / "agent.sh"), AGENT, "dev", "./work"), "exit code 3: no luck",
-        ("INTERVAL", "1"), ("TTL", "6"), own_process=True,
+        ("INTERVAL", "1"), ("TTL", "8"), own_process=True,
     ),
     "node": Language(
         "node", ("node",), "nodejs, version 18 or newer",
         ("node", str(EXAMPLES / "agent.mjs"), AGENT, "dev", "./work.mjs", "1"), "Error: no luck",
-        ("INTERVAL_MS", "200"), ("TTL_MS", "2000"), own_process=False,
+        ("INTERVAL_MS", "200"), ("TTL_MS", "8000"), own_process=False,
     ),
 }  # fmt: skip
 
@@ -107,6 +107,13 @@ def redis_server() -> Iterator[EmbeddedRedis]:
     """A server on TCP: redis-cli takes no address of a unix socket."""
     with EmbeddedRedis(tcp=True) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def _client(redis_server: EmbeddedRedis) -> Iterator[TextRedis]:
+    """Of this server, whatever else ran in the same session."""
+    with connect(redis_server.url) as client:
+        yield client
 
 
 @pytest.fixture

@@ -103,6 +103,19 @@ def test_what_a_killed_one_held_is_done_by_the_next(agents: Agents, producer: Ba
     assert len(agents.until_began()) == 2
 
 
+def test_what_is_cancelled_is_stopped(agents: Agents, producer: Balancer) -> None:
+    agents.start()
+    task = producer.submit(role="dev", payload="wait")
+    [pid] = agents.until_began()
+    producer.cancel(task, "no longer wanted")
+    done = producer.wait(task, timeout_s=30)
+    assert (done.state, done.losses, done.failures) == (TaskState.CANCELLED, 0, 0)
+    if agents.language.own_process:
+        wait_until(lambda: not is_running(pid), "it was ended")
+    after = producer.submit(role="dev", payload=1)
+    assert producer.wait(after, timeout_s=30).state is TaskState.COMPLETED
+
+
 # --- the balancer played by hand ---
 
 
