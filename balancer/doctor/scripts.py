@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from redis.exceptions import ResponseError
-
+from balancer.doctor import server
 from balancer.doctor.finding import Finding, fail, ok, unknown
 from balancer.doctor.visit import Visit
 from balancer.ledger.audit import read_totals
 from balancer.ledger.script import every_script
-from balancer.protocol.causes import Reaction, cause
+
+#: The first Redis that can be asked what a user may do.
+DRY_RUN = (7, 0, 0)
 
 _CALLED = re.compile(r"redis\.p?call\(\s*'([A-Z]+)'")
 #: What the loops say beside the scripts.
@@ -46,13 +47,12 @@ def scripts(visit: Visit) -> Iterator[Finding]:
 
 def rights(visit: Visit) -> Iterator[Finding]:
     """What the scripts call, asked by ACL DRYRUN where there is that command. Redis checks the caller's rights."""
-    try:
-        user = visit.client.execute_command("ACL WHOAMI")
-        denied = _denied(visit, user)
-    except ResponseError as error:
-        if cause(error).reaction is Reaction.DENIED:
-            yield unknown("rights", "this user may not ask (ACL WHOAMI, ACL DRYRUN)")
+    user = visit.unless_refused(lambda: visit.client.execute_command("ACL WHOAMI"))
+    denied = user and visit.unless_refused(lambda: _denied(visit, user))
+    if denied is None:
         # An older server has no such command; running a script has shown what it can.
+        if server.numbers(str(visit.info.get("redis_version", ""))) >= DRY_RUN:
+            yield unknown("rights", "this user may not ask (ACL WHOAMI, ACL DRYRUN)")
         return
     if denied:
         yield fail(

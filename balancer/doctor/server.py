@@ -23,12 +23,12 @@ def version(visit: Visit) -> Iterator[Finding]:
     """New enough, and not known to be bad."""
     kind = "valkey" if visit.info.get("valkey_version") else "redis"
     text = str(visit.info.get(f"{kind}_version") or visit.info.get("redis_version") or "")
-    numbers = _numbers(text)
-    if numbers is None:
+    found = numbers(text)
+    if not any(found):
         yield unknown("version", "this server does not say its version")
         return
     shown = f"{kind.capitalize()} {text}"
-    line, patch = numbers[:2], numbers[2]
+    line, patch = found[:2], found[2]
     mended = MENDED[kind].get(line, 0)
     if line < FLOOR:
         yield fail("version", shown, "Redis 6.2 or newer, or Valkey, is needed", "configuration")
@@ -43,12 +43,13 @@ def version(visit: Visit) -> Iterator[Finding]:
         yield ok("version", shown)
 
 
-def _numbers(text: str) -> tuple[int, int, int] | None:
+def numbers(text: str) -> tuple[int, int, int]:
+    """Those of a version; zeros where it is none."""
     parts = text.split(".")
     try:
         major, minor, patch = (int(part.split("-")[0]) for part in (*parts, "0", "0")[:3])
     except ValueError:
-        return None
+        return 0, 0, 0
     return major, minor, patch
 
 

@@ -39,24 +39,32 @@ class Visit:
     @cached_property
     def info(self) -> Mapping[str, Any]:
         """What INFO says; empty where it may not be asked."""
-        found: Mapping[str, Any] = self._unless_refused(self.client.info) or {}
+        found: Mapping[str, Any] = self.unless_refused(self.client.info) or {}
         return found
 
     @cached_property
     def settings(self) -> Mapping[str, str]:
-        """Server settings that checks ask for, in one call; empty where CONFIG may not be asked."""
-        found = self._unless_refused(lambda: self.client.config_get(*_ASKED)) or {}
-        return {str(name): str(value) for name, value in found.items()}
+        """Server settings that checks ask for, in one round trip; empty where CONFIG may not be asked."""
 
-    @staticmethod
-    def _unless_refused(ask: Callable[[], Any]) -> Any:
-        """None where the server does not know the command or keeps it from us; other errors are raised."""
+        def ask() -> list[Mapping[str, Any]]:
+            pipe = self.client.pipeline(transaction=False)
+            for name in _ASKED:  # before Redis 7 it takes one name a call
+                pipe.config_get(name)
+            found: list[Mapping[str, Any]] = pipe.execute()
+            return found
+
+        answers = self.unless_refused(ask) or ()
+        return {str(name): str(value) for answer in answers for name, value in answer.items()}
+
+    def unless_refused(self, ask: Callable[[], Any]) -> Any:
+        """None where the server does not know it, keeps it from us, or hangs up on it; other errors are raised."""
         try:
             return ask()
         except RedisError as error:
             if cause(error).reaction in (Reaction.DENIED, Reaction.SETUP, Reaction.OWN):
                 return None
-            raise
+            self.client.ping()  # it is there: what it does not answer is this command
+            return None
 
     def number(self, name: str) -> int | None:
         """A number of INFO or of the settings; None where it is not known."""

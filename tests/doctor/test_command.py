@@ -205,7 +205,8 @@ def test_the_user_of_a_balancer_may_ask_enough(
             Pool.create(client, "builds")
             rows = by_check(examine(visit(client, url, "builds")))
             assert not [row for row in rows.values() if row.level is Level.FAIL]
-            assert rows["rights"].found.startswith("unknown")
+            asked = rows.get("rights")  # from Redis 7 on
+            assert asked is None or asked.found.startswith("unknown")
             others = by_check(examine(visit(client, url, "other")))
             for check in ("pool", "keys"):
                 assert "NOPERM" in others[check].found, check

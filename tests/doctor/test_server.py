@@ -238,3 +238,15 @@ def test_a_user_without_rights(
         denied = look(user("~other:* +@all"))["rights"]
         assert (denied.level, "HSET" in denied.found) == (FAIL, True)
         assert look(user("~* +@all -acl"))["rights"].found.startswith("unknown")
+
+
+@pytest.mark.parametrize(("word", "check"), [(b"CONFIG", "persistence"), (b"\nINFO\r", "version")])
+def test_a_server_that_hangs_up_on_a_command(
+    look: Look, redis_server: EmbeddedRedis, configured: Configured, word: bytes, check: str
+) -> None:
+    configured(appendonly="yes")
+    with Proxy(redis_server.url) as proxy:
+        proxy.cut_replies(100, word)
+        rows = look(proxy.url)
+    assert "unknown" in rows[check].found
+    assert not [row for row in rows.values() if row.level is FAIL]
