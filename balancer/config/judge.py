@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from balancer.config.keys import Path, every_key, key_at
-from balancer.config.origin import Origin, of
-from balancer.config.sources import NOTHING, Problem
+from balancer.config.said import Said
+from balancer.config.sources import NOTHING
 from balancer.inputs import NAME_IN_WORDS
 
 M = TypeVar("M", bound=BaseModel)
@@ -37,20 +37,15 @@ _BOUNDS = ("greater_than", "less_than")
 
 
 def judged(
-    model: type[M],
-    tree: dict[str, Any],
-    place: Callable[[Path], Path],
-    origins: Mapping[Path, Origin],
-    problems: list[Problem],
+    model: type[M], tree: dict[str, Any], place: Callable[[Path], Path], said: Said
 ) -> M | None:
-    """The model of a tree; None when a rule is broken, and then `problems` has every one of them.
+    """The model of a tree; None when a rule is broken, and then it is said of each what.
 
     Args:
         model: what it is to be.
         tree: what was said.
         place: where a path of the model stands in the file.
-        origins: who said what, by path in the file.
-        problems: where to put what is wrong.
+        said: who said what, and what is wrong with it.
     """
     try:
         # As JSON, because there a list may become a tuple, and nothing else becomes something else.
@@ -58,18 +53,20 @@ def judged(
     except ValidationError as error:
         for row in error.errors(include_url=False):
             path = tuple(str(part) for part in row["loc"] if part != "[key]")
-            at = place(path) if path else ("pool",)
-            problems.append(_problem(row, at, origins))
+            _tell(row, place(path) if path else ("pool",), said)
     return None
 
 
-def _problem(row: Any, path: Path, origins: Mapping[Path, Origin]) -> Problem:
+def _tell(row: Any, path: Path, said: Said) -> None:
     kind, value = row["type"], row["input"]
-    if kind == "extra_forbidden":
-        return Problem(".".join(path), NOTHING, _unknown(path), of(origins, path))
-    if isinstance(value, dict) and kind not in _KINDS:  # of a table as a whole
-        value = NOTHING
-    return Problem(".".join(path), value, _rule(row, kind, path), of(origins, path))
+    if said.is_full:
+        said.wrong(path, NOTHING, "")
+    elif kind == "extra_forbidden":
+        said.wrong(path, NOTHING, _unknown(path))
+    else:
+        # Of a table as a whole there is nothing to show.
+        is_table = isinstance(value, dict) and kind not in _KINDS
+        said.wrong(path, NOTHING if is_table else value, _rule(row, kind, path))
 
 
 def _rule(row: Any, kind: str, path: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -11,9 +12,10 @@ from typing import Any
 from balancer.config import sources
 from balancer.config.judge import judged
 from balancer.config.keys import Path, file_path, key_at, named_tables, own_path
-from balancer.config.model import Process
+from balancer.config.model import PoolPlace, Process
 from balancer.config.origin import RANKS, Origin, of
-from balancer.config.sources import NOTHING, Flag, Problem
+from balancer.config.said import Said
+from balancer.config.sources import NOTHING, Flag
 from balancer.core.errors import InvalidInput, Misconfigured
 from balancer.core.settings import PoolSettings
 from balancer.log import without_secrets
@@ -49,7 +51,7 @@ class Loaded:
         """The settings for a pool, when anybody gave one; None leaves the pool's as they are without a word."""
         is_given = any(
             path[0] in named_tables()
-            or (path[0] == "pool" and path[1:2] not in (("name",), ("genesis",)))
+            or (path[0] == "pool" and path[1] not in PoolPlace.model_fields)
             for path in self.origins
         )
         return self.settings if is_given else None
@@ -87,77 +89,69 @@ def load(
         InvalidInput: only options of the command line break a rule, and the address of Redis does not.
         Misconfigured: anything else does; one line for each broken rule.
     """
-    problems: list[Problem] = []
-    unread = ""
-    try:
-        tree, origins, path = _from_file(file, environment, problems)
-    except Misconfigured as error:
-        unread, tree, origins, path = str(error), {}, {}, None
-    for key, origin, value, rule in sources.from_environment(environment):
-        if rule is not None:
-            problems.append(Problem(key.name, value, rule, origin))
+    said = Said()
+    path = _read_file(said, file, environment)
+    for key, origin, value in sources.from_environment(environment):
+        if value is NOTHING:
+            said.wrong(key.path, NOTHING, "is set but empty; give it a value or unset it", origin)
         else:
-            _put(tree, origins, key.path, value, origin)
+            said.put(key.path, value, origin)
     for flag in flags:
         if flag.value is not None:
-            _put(tree, origins, flag.path, flag.value, Origin("flag", flag.option))
-    _one_address(tree, origins, problems)
-    for at, value in list(sources.leaves(tree)):
+            said.put(flag.path, flag.value, Origin("flag", flag.option))
+    _choose_address(said)
+    for at, value in list(sources.leaves(said.tree)):
         if rule := sources.unfit(value):
-            problems.append(Problem(".".join(at), value, rule, of(origins, at)))
-            _drop(tree, at)
-    ours = {name: tree.pop(name) for name in list(tree) if name in Process.model_fields}
-    given, settings = ours.get("pool", {}), tree
-    for name in list(given):
-        if name not in ("name", "genesis"):
-            settings[name] = given.pop(name)
-    process = judged(Process, ours, own_path, origins, problems)
-    chosen = judged(PoolSettings, settings, file_path, origins, problems)
-    url = _address(process, origins, problems) if process else ""
-    if problems or unread:
-        text = "\n".join([*filter(None, [unread]), *map(str, problems)])
-        typed = not unread and all(
+            said.wrong(at, value, rule)
+            said.drop(at)
+    process, settings = _judged(said)
+    url = _address(process, said) if process else ""
+    if text := said.text():
+        is_typed = not said.unread and all(
             problem.origin.kind == "flag" and not problem.key.startswith("redis.")
-            for problem in problems
+            for problem in said.problems
         )
-        raise InvalidInput(text) if typed else Misconfigured(text)
+        raise InvalidInput(text) if is_typed else Misconfigured(text)
     assert process is not None
-    assert chosen is not None  # or there was a problem
+    assert settings is not None  # or there was something wrong
     unknown = tuple(sources.unknown_variables(environment))
-    return Loaded(process, chosen, url, path, origins, unknown)
+    return Loaded(process, settings, url, path, said.origins, unknown)
 
 
-def _from_file(
-    file: str | None, environment: Mapping[str, str], problems: list[Problem]
-) -> tuple[dict[str, Any], dict[Path, Origin], File | None]:
-    path, named_by = sources.find_file(file, environment)
-    if path is None:
-        return {}, {}, None
-    path = path.absolute()
-    raw, is_open = sources.read_file(path, named_by)
+def _read_file(said: Said, file: str | None, environment: Mapping[str, str]) -> File | None:
+    """What the file says, without what cannot be a table of it."""
+    try:
+        found, named_by = sources.find_file(file, environment)
+        if found is None:
+            return None
+        path = found.absolute()
+        raw, is_open = sources.read_file(path, named_by)
+    except Misconfigured as error:
+        said.unread = str(error)
+        return None
     origin = Origin("file", str(path))
-    tree: dict[str, Any] = {}
     for name, value in raw.items():
         if name not in TABLES:
-            problems.append(Problem(name, NOTHING, _unknown_table(name, value), origin))
+            rule = "" if said.is_full else _unknown_table(name, value)
+            said.wrong((name,), NOTHING, rule, origin)
         elif not isinstance(value, dict):
-            problems.append(Problem(name, value, f"is not a table; write [{name}]", origin))
+            said.wrong((name,), value, f"is not a table; write [{name}]", origin)
         else:
-            tree[name] = value
-    url = tree.get("redis", {}).get("url")
+            said.tree[name] = value
+    for at, value in sources.leaves(said.tree):
+        if value != {} or at[0] in named_tables():
+            said.origins[at] = origin
+    url = said.tree.get("redis", {}).get("url")
     if is_open and isinstance(url, str) and url != without_secrets(url):
         rule = (
             "holds a password, and every user of this machine can read the file;"
             " chmod 600 (or 640) it, or use redis.url_file"
         )
-        problems.append(Problem("redis.url", url, rule, origin))
-    said = (at for at, value in sources.leaves(tree) if value != {} or at[0] in named_tables())
-    return tree, dict.fromkeys(said, origin), path
+        said.wrong(URL, url, rule, origin)
+    return path
 
 
 def _unknown_table(name: str, value: object) -> str:
-    import difflib
-
     what = "table" if isinstance(value, dict) else "key"
     if what == "key" and key_at(("pool", name)):
         return f"unknown key, did you mean 'pool.{name}'? It belongs below [pool]"
@@ -165,60 +159,46 @@ def _unknown_table(name: str, value: object) -> str:
     return f"unknown {what}" + (f", did you mean [{near[0]}]?" if near else "")
 
 
-def _put(
-    tree: dict[str, Any], origins: dict[Path, Origin], path: Path, value: Any, origin: Origin
-) -> None:
-    node = tree
-    for part in path[:-1]:
-        inner = node.get(part)
-        if not isinstance(inner, dict):
-            inner = node[part] = {}
-        node = inner
-    node[path[-1]] = value
-    origins[path] = origin
+def _judged(said: Said) -> tuple[Process | None, PoolSettings | None]:
+    """The tree as models. [pool] has keys of both."""
+    settings = said.tree
+    own = {name: settings.pop(name) for name in list(settings) if name in Process.model_fields}
+    given = own.get("pool", {})
+    for name in list(given):
+        if name not in PoolPlace.model_fields:
+            settings[name] = given.pop(name)
+    return judged(Process, own, own_path, said), judged(PoolSettings, settings, file_path, said)
 
 
-def _drop(tree: dict[str, Any], path: Path) -> None:
-    node = tree
-    for part in path[:-1]:
-        node = node[part]
-    del node[path[-1]]
-
-
-def _one_address(
-    tree: dict[str, Any], origins: dict[Path, Origin], problems: list[Problem]
-) -> None:
+def _choose_address(said: Said) -> None:
     """`url` and `url_file` are two ways to say one thing: the stronger source has it."""
-    if URL not in origins or URL_FILE not in origins:
+    if URL not in said.origins or URL_FILE not in said.origins:
         return
-    ranks = {path: RANKS.index(origins[path].kind) for path in (URL, URL_FILE)}
+    ranks = {path: RANKS.index(said.origins[path].kind) for path in (URL, URL_FILE)}
     if ranks[URL] == ranks[URL_FILE]:
         rule = "is given together with redis.url; give one of them"
-        problems.append(
-            Problem("redis.url_file", tree["redis"]["url_file"], rule, origins[URL_FILE])
-        )
+        said.wrong(URL_FILE, said.tree["redis"]["url_file"], rule)
     weaker = min(URL_FILE, URL, key=lambda path: ranks[path])
-    del origins[weaker]
-    _drop(tree, weaker)
+    del said.origins[weaker]
+    said.drop(weaker)
 
 
-def _address(process: Process, origins: Mapping[Path, Origin], problems: list[Problem]) -> str:
+def _address(process: Process, said: Said) -> str:
     """The address that counts, looked at without connecting."""
     from balancer.protocol.address import parse_address
 
-    url, origin = process.redis.url, of(origins, URL)
+    url, path = process.redis.url, URL
     if process.redis.url_file is not None:
-        origin = of(origins, URL_FILE)
+        path = URL_FILE
         try:
             url = read_secret(process.redis.url_file, "redis.url_file")
         except Misconfigured as error:
-            rule = str(error).removeprefix("redis.url_file: ")
-            problems.append(Problem("redis.url_file", NOTHING, rule, origin))
+            said.wrong(URL_FILE, NOTHING, str(error).removeprefix("redis.url_file: "))
             return ""
     try:
         parse_address(url)
     except Misconfigured as error:
         # Any part of it may be a password in the wrong place: it is not shown.
         rule = f"is no address of a Redis: {str(error).removeprefix('redis_url: ')}"
-        problems.append(Problem("redis.url", NOTHING, rule, origin))
+        said.wrong(URL, NOTHING, rule, of(said.origins, path))
     return url

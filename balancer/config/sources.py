@@ -24,6 +24,8 @@ from balancer.protocol.place import said
 FILE_NAME, FILE_VARIABLE = "balancer.toml", "BALANCER_CONFIG"
 #: Largest file, bytes.
 MAX_BYTES = 1 << 20
+#: Tables and lists within each other; the deepest key there is has three.
+DEEPEST = 8
 #: Variables that are no key of the file.
 OTHER_VARIABLES = {
     *(FILE_VARIABLE, "BALANCER_DEBUG", "BALANCER_REDIS_SERVER", "BALANCER_AGENT_ID"),
@@ -105,7 +107,9 @@ def read_file(path: File, named_by: str) -> tuple[dict[str, Any], bool]:
     if data.startswith(codecs.BOM_UTF8):
         raise Misconfigured(f"{named_by}: {shown} begins with a byte order mark; TOML has none")
     try:
-        return tomllib.loads(data.decode("utf-8")), bool(mode & stat.S_IROTH)
+        found = tomllib.loads(data.decode("utf-8"))
+        if _is_deep(found):
+            raise RecursionError
     except UnicodeDecodeError as error:
         raise Misconfigured(
             f"{named_by}: {shown} is not UTF-8 at byte {error.start}; it may be UTF-16"
@@ -115,6 +119,16 @@ def read_file(path: File, named_by: str) -> tuple[dict[str, Any], bool]:
     except ValueError as error:  # tomllib's own, and integers of thousands of digits
         why = without_secrets(str(error))
         raise Misconfigured(f"{named_by}: {shown} is not TOML: {why}") from None
+    return found, bool(mode & stat.S_IROTH)
+
+
+def _is_deep(tree: Mapping[str, Any]) -> bool:
+    """Whether it is nested deeper than any key is; dotted keys can nest for ever."""
+    level: list[Any] = [tree]
+    for _ in range(DEEPEST):
+        inner = (list(node.values()) if isinstance(node, dict) else node for node in level)
+        level = [node for nodes in inner for node in nodes if isinstance(node, dict | list)]
+    return bool(level)
 
 
 def leaves(tree: Mapping[str, Any], path: Path = ()) -> Iterator[tuple[Path, Any]]:
@@ -138,20 +152,13 @@ def unfit(value: Any) -> str:
     return ""
 
 
-def from_environment(
-    environment: Mapping[str, str],
-) -> Iterator[tuple[Key, Origin, Any, str | None]]:
-    """Every key that a variable gives: the value, or the rule that it breaks."""
+def from_environment(environment: Mapping[str, str]) -> Iterator[tuple[Key, Origin, Any]]:
+    """Every key that a variable gives, with its value; NOTHING for a variable that is set but empty."""
     for key in every_key():
-        if key.variable is None or key.variable not in environment:
-            continue
-        text = environment[key.variable]
-        origin = Origin("environment", key.variable)
-        if not text.strip():
-            yield key, origin, NOTHING, "is set but empty; give it a value or unset it"
-        else:
-            value = parsed(key, text)
-            yield key, origin, value, None
+        if key.variable is not None and key.variable in environment:
+            text = environment[key.variable].strip()
+            origin = Origin("environment", key.variable)
+            yield key, origin, parsed(key, text) if text else NOTHING
 
 
 def unknown_variables(environment: Mapping[str, str]) -> list[str]:
@@ -162,7 +169,6 @@ def unknown_variables(environment: Mapping[str, str]) -> list[str]:
 
 def parsed(key: Key, text: str) -> Any:
     """The value that a text of a variable or an option stands for; the text itself when it is none of that kind."""
-    text = text.strip()
     if key.kind == "integer" and _WHOLE.fullmatch(text):
         return int(text)
     if key.kind == "number" and _NUMBER.fullmatch(text):

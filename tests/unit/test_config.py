@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -214,6 +215,7 @@ BROKEN = [
     ("x = [", "is not TOML"),
     ("[pool]\nname = 'a'\nname = 'b'", "is not TOML"),
     ("x = " + "[" * 5000 + "]" * 5000, "nested too deep"),
+    (f"[pool]\n{'.'.join('a' * 5000)} = 1", "nested too deep"),
     ("x = " + "9" * 5000, "is not TOML"),
     ("x = !!python/object", "is not TOML"),
 ]  # fmt: skip
@@ -390,3 +392,14 @@ def test_a_difference_is_what_somebody_said_otherwise() -> None:
         "estimate_min.fix is unset, not 1.0",
         "pool.max_losses is 5, not 4",
     ]
+
+
+def test_a_file_full_of_mistakes_is_told_in_part_and_soon(loaded: Load) -> None:
+    began = time.monotonic()
+    text = "".join(f"top{n} = 1\n" for n in range(20_000)) + "[pool]\n"
+    text += "".join(f"strategy{n} = 1\n" for n in range(20_000))
+    with pytest.raises(Misconfigured) as caught:
+        loaded(text)
+    lines = str(caught.value).splitlines()
+    assert (len(lines), lines[-1]) == (101, "and 39900 more")
+    assert time.monotonic() - began < 10
