@@ -245,6 +245,20 @@ def test_commands_and_health_checks_are_ones_that_exist(name: str) -> None:
         assert mount.split(":")[1] == lines(-1, "WORKDIR")[0]
 
 
+def test_commands_that_pages_tell_to_run_in_a_container_exist() -> None:
+    told = [
+        (service, shlex.split(command))
+        for page in ("docker-compose.yml", "docs/operations.md")
+        for service, command in re.findall(
+            r"docker compose exec (\w+) (.+)", (ROOT / page).read_text()
+        )
+    ]
+    assert len(told) >= 3
+    for service, words in told:
+        assert service in SERVICES
+        parse(words)
+
+
 def test_no_check_needs_curl() -> None:
     for service in SERVICES.values():
         assert not {"curl", "wget"} & set(" ".join(service["healthcheck"]["test"]).split())
