@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import signal
 from pathlib import Path
 
 import structlog
@@ -24,9 +26,14 @@ def work(task: TaskContext, log: WorkLog) -> dict[str, object]:
         log.add(event, task.id, task.attempt, task.lease)
 
     tell("start")
+    if task.payload.get("poison"):
+        os.kill(os.getpid(), signal.SIGKILL)
     if task.cancelled.wait(task.payload["run_s"]):
         tell("cancelled")
-        return {}
+        raise PlannedFailure("told to stop")
+    if task.attempt <= task.payload.get("rejects", 0):
+        tell("rejected")
+        task.reject("as planned")
     if task.attempt <= task.payload.get("fails", 0):
         tell("failed")
         raise PlannedFailure("as planned")

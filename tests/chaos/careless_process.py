@@ -9,6 +9,8 @@ from __future__ import annotations
 import heapq
 import json
 import logging
+import os
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,16 @@ import redis
 import structlog
 
 from balancer.demo.child import arguments
-from balancer.protocol import Completion, Heartbeat, Keys, Mode, Status, connect, new_nonce
+from balancer.protocol import (
+    Completion,
+    Heartbeat,
+    InboxKind,
+    Keys,
+    Mode,
+    Status,
+    connect,
+    new_nonce,
+)
 from tests.chaos.roster import INTERVAL_S, POOL, TTL_S
 from tests.chaos.worklog import WorkLog
 
@@ -102,6 +113,8 @@ class Careless:
                 self._take(fields)
 
     def _take(self, fields: Fields) -> None:
+        if fields.get("kind", InboxKind.TASK) != InboxKind.TASK:
+            return
         is_ours = fields.get("boot") == self._beat.boot
         self._is_confirmed |= is_ours
         if (self._started_at and not is_ours) or fields["lease"] in self._entries:
@@ -109,6 +122,8 @@ class Careless:
         self._entries[fields["lease"]] = fields
         self._log.add("start", fields["task"], int(fields["attempt"]), fields["lease"])
         payload = json.loads(fields["body"])["payload"]
+        if payload.get("poison"):
+            os.kill(os.getpid(), signal.SIGKILL)
         heapq.heappush(self._ends, (time.monotonic() + payload["run_s"], fields["lease"]))
 
     def _finish(self) -> None:
@@ -116,7 +131,11 @@ class Careless:
             _, lease = heapq.heappop(self._ends)
             fields = self._entries[lease]
             payload, attempt = json.loads(fields["body"])["payload"], int(fields["attempt"])
-            status = Status.FAILED if attempt <= payload.get("fails", 0) else Status.COMPLETED
+            status = Status.COMPLETED
+            if attempt <= payload.get("rejects", 0):
+                status = Status.REJECTED
+            elif attempt <= payload.get("fails", 0):
+                status = Status.FAILED
             self._log.add(status.value, fields["task"], attempt, lease)
             result = json.dumps({"lease": lease}) if status is Status.COMPLETED else ""
             self._done.append(

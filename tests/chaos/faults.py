@@ -81,7 +81,11 @@ class Faults:
             self._client.script_flush()
         elif fault.kind is Kind.CUT_CLIENTS:
             self._client.client_kill_filter(_type="normal", skipme=True)
-        elif child is not None:
+        elif child is None:
+            raise AssertionError(fault)
+        elif fault.kind is Kind.TERM:
+            child.signal(signal.SIGTERM)
+        else:
             child.signal(signal.SIGSTOP)
             if fault.kind is Kind.REPLACE:
                 child = self._replace(child)

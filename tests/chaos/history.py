@@ -99,6 +99,8 @@ class Historian:
         later: list[Record] = []
         for command in transaction:
             name, key = command[0].upper(), command[1] if len(command) > 1 else ""
+            if name in ("DEL", "UNLINK"):
+                yield from self._removed(command[1:])
             if not key.startswith(self._prefix):
                 continue
             kind, _, rest = key[len(self._prefix) :].partition(":")
@@ -111,8 +113,6 @@ class Historian:
                 yield self._reported(command)
             elif kind in FINAL and not rest:
                 later += self._moved(kind, name, command)
-            elif kind in ("inbox", "") and name in ("DEL", "UNLINK"):
-                yield from self._removed(command[1:])
         yield from later
 
     def _settled(self, transaction: Transaction) -> dict[str, str]:

@@ -8,8 +8,11 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from tests.chaos.history import Closing, Ended, Grant, Odd, Record, Reported, Revived
-from tests.chaos.inputs import COMPLETED, DEAD, Planned
+from tests.chaos.inputs import CANCELLED, COMPLETED, DEAD, Planned
 from tests.chaos.worklog import Said
+
+#: What the clocks of two processes on one machine may differ by, and rounding, milliseconds.
+CLOCK_MS = 2
 
 
 class Final(NamedTuple):
@@ -43,8 +46,13 @@ class Evidence:
     said: Sequence[Said]
     finals: Mapping[str, Final]
     hits: Sequence[Hit]
+    #: When a task that kills its agent did so; and when agents were retired, or told to end.
+    poisonings: Sequence[Hit] = ()
+    removals: Sequence[Hit] = ()
     #: Tasks that the producer asked to try again after their death.
     retried: frozenset[str] = frozenset()
+    #: Tasks that may not be granted before a moment, by Redis' clock, milliseconds.
+    not_before_ms: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass
@@ -89,6 +97,8 @@ class _Course:
         self.closings: dict[str, Closing] = {}
         self.of_task: dict[str, list[Grant]] = defaultdict(list)
         self.ended: dict[str, str] = {}
+        #: Died or were cancelled at some time; somebody may have tried them again since.
+        self.once_unsuccessful: set[str] = set()
         self.failures: Counter[str] = Counter()
         self._completed: Counter[str] = Counter()
         self._open: dict[str, dict[str, Grant]] = defaultdict(dict)
@@ -133,6 +143,8 @@ class _Course:
             found.wrong_lease.append(f"{what}: grant number {len(earlier) + 1}")
         if grant.task not in self._evidence.planned:
             found.wrong_lease.append(f"{what}: nobody planned this task")
+        if grant.at_ms < self._evidence.not_before_ms.get(grant.task, 0) - CLOCK_MS:
+            found.wrong_lease.append(f"{what}: before its time")
         units = self._evidence.units.get(grant.agent, 0)
         used = sum(other.cost for other in self._open[grant.agent].values())
         if used + grant.cost > units:
@@ -161,7 +173,9 @@ class _Course:
         if task in self._holder:
             self._found.wrong_lease.append(f"{task}: {state} with an open lease")
         self.ended[task] = state
-        if state == COMPLETED:
+        if state != COMPLETED:
+            self.once_unsuccessful.add(task)
+        else:
             self._completed[task] += 1
             if self._completed[task] > 1:
                 self._found.counted_twice.append(f"{task}: completed {self._completed[task]} times")
@@ -169,6 +183,16 @@ class _Course:
             if last is None or last.how != COMPLETED:
                 how = f"its last lease was {last.how}" if last else "it never had a lease"
                 self._found.counted_twice.append(f"{task}: completed, but {how}")
+
+    def story(self, task: str) -> str:
+        """Who had the task from when to when, seconds after the first grant of all."""
+        start_ms = min(grant.at_ms for grant in self.grants.values())
+        parts = []
+        for grant in self.of_task[task]:
+            closing = self.closings.get(grant.lease)
+            end = f"{(closing.at_ms - start_ms) / 1_000:.1f} s, {closing.how}" if closing else "now"
+            parts.append(f"{grant.agent} from {(grant.at_ms - start_ms) / 1_000:.1f} to {end}")
+        return "; ".join(parts)
 
     def last_closing(self, task: str) -> Closing | None:
         """How the task's last lease ended, when it has."""
@@ -198,28 +222,25 @@ def _judge_end(
 ) -> None:
     task, said = planned.id, f"{planned.id}: {final.state} ({final.reason})"
     if final.state == DEAD and final.reason == "lost":
-        hits = _hits(evidence, course, task)
-        if planned.is_poison:
-            found.figures["poison_dead"] += 1
-        elif hits >= evidence.max_losses:
-            found.unlucky.append(
-                f"{task}: lost with its agents, which random faults hit {hits} times"
-            )
-        else:
-            found.wrong_end.append(f"{said}: random faults hit its agents {hits} times only")
-        return
-    if final.state == DEAD and final.reason == "parent_failed":
+        _judge_loss(evidence, course, found, planned)
+    elif final.reason == "parent_failed":
         parents = planned.fields.get("depends_on", ())
-        if all(course.ended.get(parent) == COMPLETED for parent in parents):
+        policy = planned.fields.get("on_parent_failure", "fail")
+        if not course.once_unsuccessful.intersection(parents):
             found.wrong_end.append(f"{said}: all its parents completed")
-        return
-    if final.state not in planned.may_end:
+        if final.state != {"fail": DEAD, "skip": CANCELLED}.get(policy):
+            found.wrong_end.append(f"{said}: its policy is {policy}")
+    elif final.state not in planned.may_end:
         found.wrong_end.append(f"{said}: it may only be {' or '.join(sorted(planned.may_end))}")
-    if final.state == DEAD and final.reason == "failed":
+    elif final.state == DEAD and final.reason == "failed":
         most = int(planned.fields.get("max_failures", 3))
         if task not in evidence.retried and course.failures[task] != most:
             found.wrong_end.append(f"{said}: after {course.failures[task]} failures of {most}")
-    if final.state == COMPLETED:
+    elif final.state == DEAD and final.reason == "expired":
+        found.figures["expired"] += 1
+        if course.of_task[task] and "in" not in planned.fields:
+            found.wrong_end.append(f"{said}: an agent had it")
+    elif final.state == COMPLETED:
         lease = course.of_task[task][-1].lease if course.of_task[task] else ""
         if final.result_of != lease:
             found.counted_twice.append(
@@ -227,17 +248,30 @@ def _judge_end(
             )
 
 
-def _hits(evidence: Evidence, course: _Course, task: str) -> int:
-    """How often a random fault struck the agent that held the task."""
-    count = 0
-    for grant in course.of_task[task]:
-        closing = course.closings.get(grant.lease)
-        until_ms = closing.at_ms if closing else grant.at_ms
-        count += sum(
-            hit.agent == grant.agent and hit.from_ms <= until_ms and grant.at_ms <= hit.to_ms
-            for hit in evidence.hits
-        )
-    return count
+def _judge_loss(evidence: Evidence, course: _Course, found: Judgement, planned: Planned) -> None:
+    """A task that killed its agents had to die; any other only if random faults took them away."""
+    if planned.is_poison:
+        found.figures["poison_dead"] += 1
+        return
+    grants = course.of_task[planned.id]
+    hits = sum(_hits(evidence.hits, course, grant) for grant in grants)
+    beside = sum(_hits(evidence.poisonings, course, grant) for grant in grants)
+    text = f"{planned.id}: dead (lost), {hits} random faults hit it"
+    text += f" and it was beside {beside} crashes of poison" if beside else ""
+    text += f": {course.story(planned.id)}"
+    # Its last life it had alone: only a random fault can have ended that.
+    is_unlucky = hits + beside >= evidence.max_losses and _hits(evidence.hits, course, grants[-1])
+    (found.unlucky if is_unlucky else found.wrong_end).append(text)
+
+
+def _hits(hits: Sequence[Hit], course: _Course, grant: Grant) -> int:
+    """How often one of these struck the agent while it held this lease."""
+    closing = course.closings.get(grant.lease)
+    until_ms = closing.at_ms if closing else grant.at_ms
+    return sum(
+        hit.agent == grant.agent and hit.from_ms <= until_ms and grant.at_ms <= hit.to_ms
+        for hit in hits
+    )
 
 
 def _judge_work(evidence: Evidence, course: _Course, found: Judgement) -> None:
@@ -261,7 +295,17 @@ def _judge_work(evidence: Evidence, course: _Course, found: Judgement) -> None:
             found.wrong_lease.append(
                 f"{closing.task}: {closing.how} by {closing.agent}, whose log says nothing of it"
             )
-    for task, planned in evidence.planned.items():
-        if planned.is_poison and starts[task] > evidence.max_losses:
-            found.wrong_end.append(f"{task}: poison, was begun {starts[task]} times")
+    for planned in evidence.planned.values():
+        if planned.is_poison:
+            _judge_poison(evidence, course, found, planned)
     found.figures["tries"] = sum(starts.values())
+
+
+def _judge_poison(evidence: Evidence, course: _Course, found: Judgement, planned: Planned) -> None:
+    """It may take so many leases with it, and those that random faults or operators took from it."""
+    grants = course.of_task[planned.id]
+    hits = sum(_hits([*evidence.hits, *evidence.removals], course, grant) for grant in grants)
+    if len(grants) > evidence.max_losses + hits:
+        found.wrong_end.append(
+            f"{planned.id}: poison, was granted {len(grants)} times: {course.story(planned.id)}"
+        )

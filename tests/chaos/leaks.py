@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from typing import NamedTuple
 
 #: What a pool has once and for all.
 ONCE = {
@@ -17,26 +18,36 @@ OF_AGENT = {"agent", "inbox"}
 OF_FLEET = {"free", "fc", "drain_lock", "consumer"}
 
 
-def leaked(
-    keys: Iterable[str],
-    prefix: str,
-    tasks: Collection[str],
-    agents: Collection[str],
-    roles: Collection[str],
-) -> list[str]:
+class Expected(NamedTuple):
+    """What a drained pool knows."""
+
+    prefix: str
+    tasks: Collection[str]
+    agents: Collection[str]
+    roles: Collection[str]
+    #: Tasks that have a dedup key: it is held as long as they are remembered.
+    dedups: int = 0
+
+
+def leaked(keys: Iterable[str], expected: Expected) -> list[str]:
     """The keys that should not be there, and the records of tasks that should be and are not."""
-    found, records = [], set()
+    found, records, dedups = [], set(), 0
     for key in keys:
-        kind, _, member = key.removeprefix(prefix).partition(":")
+        kind, _, member = key.removeprefix(expected.prefix).partition(":")
         is_known = (
             (kind in ONCE and not member)
-            or (kind in OF_TASK and member in tasks)
-            or (kind in OF_AGENT and member in agents)
-            or (kind == "role" and member in roles)
+            or (kind in OF_TASK and member in expected.tasks)
+            or (kind in OF_AGENT and member in expected.agents)
+            or (kind == "role" and member in expected.roles)
             or kind in OF_FLEET
+            or kind == "dedup"
         )
-        if not key.startswith(prefix) or not is_known:
+        if not key.startswith(expected.prefix) or not is_known:
             found.append(f"{key} is left")
         if kind == "task":
             records.add(member)
-    return found + [f"the record of {task} is missing" for task in sorted(set(tasks) - records)]
+        dedups += kind == "dedup"
+    if dedups != expected.dedups:
+        found.append(f"{dedups} dedup keys are held, {expected.dedups} tasks have one")
+    missing = sorted(set(expected.tasks) - records)
+    return found + [f"the record of {task} is missing" for task in missing]

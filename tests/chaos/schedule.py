@@ -16,6 +16,8 @@ class Kind(StrEnum):
     """SIGKILL; it is started again after `lasts_s`."""
     STOP = "stop"
     """SIGSTOP, and SIGCONT after `lasts_s`."""
+    TERM = "term"
+    """SIGTERM: it gives back what it cannot finish, and is started again."""
     REPLACE = "replace"
     """SIGSTOP, and a second process under the same id; the first goes on after `lasts_s`, a zombie."""
     CUT_CLIENTS = "cut_clients"
@@ -48,7 +50,8 @@ class Fault:
     @property
     def is_signal(self) -> bool:
         """Whether it is a SIGKILL or a SIGSTOP of an agent or a balancer."""
-        return self.victim not in (REDIS, PRODUCER)
+        is_hard = self.kind in (Kind.KILL, Kind.STOP, Kind.REPLACE)
+        return is_hard and self.victim not in (REDIS, PRODUCER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +64,9 @@ class Profile:
     freeze_agent: int
     """Stopped for longer than its TTL."""
     replace_agent: int
+    term_agent: int
     kill_balancer: int
+    term_balancer: int
     stop_balancer: int
     freeze_balancer: int
     kill_redis: int
@@ -72,12 +77,14 @@ class Profile:
 
 
 FULL = Profile(
-    tasks=20_000, kill_agent=42, stop_agent=12, freeze_agent=14, replace_agent=8, kill_balancer=20, stop_balancer=8,
-    freeze_balancer=4, kill_redis=4, kill_producer=4, cut_clients=8, flush_scripts=6, cut_replies=12,
+    tasks=20_000, kill_agent=42, stop_agent=12, freeze_agent=14, replace_agent=8, term_agent=10,
+    kill_balancer=20, term_balancer=4, stop_balancer=8, freeze_balancer=4, kill_redis=4, kill_producer=4,
+    cut_clients=8, flush_scripts=6, cut_replies=12,
 )  # fmt: skip
 SHORT = Profile(
-    tasks=2_400, kill_agent=8, stop_agent=2, freeze_agent=3, replace_agent=2, kill_balancer=4, stop_balancer=2,
-    freeze_balancer=1, kill_redis=1, kill_producer=1, cut_clients=2, flush_scripts=2, cut_replies=3,
+    tasks=2_400, kill_agent=8, stop_agent=2, freeze_agent=3, replace_agent=2, term_agent=2,
+    kill_balancer=4, term_balancer=1, stop_balancer=2, freeze_balancer=1, kill_redis=1, kill_producer=1,
+    cut_clients=2, flush_scripts=2, cut_replies=3,
 )  # fmt: skip
 
 
@@ -91,7 +98,9 @@ def make_schedule(seed: int, profile: Profile) -> tuple[Fault, ...]:
         (profile.stop_agent, Kind.STOP, agents, (0.1, 1.2)),
         (profile.freeze_agent, Kind.STOP, agents, frozen_s),
         (profile.replace_agent, Kind.REPLACE, agents, (0.5, 4.0)),
+        (profile.term_agent, Kind.TERM, agents, (0.0, 0.0)),
         (profile.kill_balancer, Kind.KILL, list(BALANCERS), (0.0, 1.0)),
+        (profile.term_balancer, Kind.TERM, list(BALANCERS), (0.0, 0.0)),
         (profile.stop_balancer, Kind.STOP, list(BALANCERS), (0.1, 1.0)),
         (profile.freeze_balancer, Kind.STOP, list(BALANCERS), (2.0, 6.0)),
         (profile.kill_redis, Kind.KILL, [REDIS], (0.0, 1.0)),

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from redis.exceptions import RedisError
 
-from balancer.core.settings import HeadStart, PoolSettings
+from balancer.core.settings import HeadStart, PoolSettings, RoleSettings
 from balancer.demo.child import whole_lines
 from balancer.demo.facts import read_audit, read_statuses
 from balancer.demo.fleet import Child, ChildFailed, Fleet
@@ -24,6 +24,7 @@ from balancer.protocol.connect import connect
 from balancer.retry import answered
 from tests.chaos.faults import Faults
 from tests.chaos.inputs import Inputs
+from tests.chaos.producer_process import Answers
 from tests.chaos.roster import AGENTS, BALANCERS, POOL, PRODUCER, AgentSpec
 from tests.chaos.schedule import Fault
 from tests.support.proxy import Proxy
@@ -39,10 +40,33 @@ SETTINGS = PoolSettings(
     head_start_s=HeadStart(critical=20, high=5, medium=1, low=0),
     specializations={},
     estimate_min={},
+    # Full now and then: the producer has to wait for room.
+    roles={"tester": RoleSettings(max_pending=250)},
 )
 ALL_DONE = "done"
 #: What no process may ever log: a fault in our code, or a counter that had to be mended.
 ALARMS = ("loop_broke", "counter_mended", "group_recreated", "Traceback", "SafeStop")
+
+
+class Answered(NamedTuple):
+    """A step that the producer did: when it began, seconds since 1970, and what was answered."""
+
+    step: dict[str, Any]
+    began_s: float
+    answers: Answers
+
+
+def read_answers(log: Path, inputs: Inputs) -> list[Answered]:
+    """The producer's own log."""
+    began: dict[int, float] = {}
+    found = []
+    for line in map(json.loads, whole_lines(log)):
+        if "began_s" in line:
+            began[line["step"]] = line["began_s"]
+        else:
+            answers = [(task, said, by) for task, said, by in line["answers"]]
+            found.append(Answered(inputs.steps[line["step"]], began[line["step"]], answers))
+    return found
 
 
 @dataclass
@@ -50,8 +74,8 @@ class Outcome:
     """What a run left behind, as it was found when all was over."""
 
     gave_up: str = ""
-    #: By the producer's log: for each step that it did, task and answer.
-    answers: list[tuple[dict[str, Any], list[tuple[str, str]]]] = field(default_factory=list)
+    #: By the producer's log: each step that it did.
+    answers: list[Answered] = field(default_factory=list)
     statuses: dict[str, TaskStatus | None] = field(default_factory=dict)
     audit: Audit | None = None
     keys: list[str] = field(default_factory=list)
@@ -150,7 +174,7 @@ class Stage:
             return False
         k = self._pool.keys
         pipe = self._client.pipeline(transaction=True)
-        for key in (k.blocked, k.failed, k.leases, k.release):
+        for key in (k.scheduled, k.blocked, k.failed, k.leases, k.release):
             pipe.zcard(key)
         pipe.xlen(k.completions)
         waiting = [pipe.zcard(k.pending(role)) for role in {agent.role for agent in AGENTS}]
@@ -194,11 +218,7 @@ class Stage:
         return self._directory / "answers.jsonl"
 
     def _gather(self, gave_up: str) -> Outcome:
-        lines = [json.loads(line) for line in whole_lines(self._answers)]
-        answers = [
-            (self._inputs.steps[line["step"]], [(task, said) for task, said in line["answers"]])
-            for line in lines
-        ]
+        answers = read_answers(self._answers, self._inputs)
 
         def read() -> Outcome:
             verdict, _ = read_audit(self._pool)

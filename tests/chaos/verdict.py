@@ -12,7 +12,7 @@ from tests.chaos.aof import aof_files, read_transactions
 from tests.chaos.history import Historian
 from tests.chaos.inputs import Inputs
 from tests.chaos.judge import Evidence, Final, Hit, Judgement, judge
-from tests.chaos.leaks import leaked
+from tests.chaos.leaks import Expected, leaked
 from tests.chaos.roster import AGENTS, POOL, ROLES, TTL_S
 from tests.chaos.schedule import Fault, Kind
 from tests.chaos.stage import SETTINGS, Outcome
@@ -22,8 +22,10 @@ from tests.chaos.worklog import read_worklogs
 MOST = 15
 #: What a killed agent needs until it is back, seconds.
 START_S = 2.0
+#: From the word that an agent shall go until it is gone and has given back what it held, milliseconds.
+REMOVAL_MS = 10_000
 #: Answers of submit that mean: the pool has the task.
-STORED = {"accepted", "blocked", "duplicate", "dead_parent"}
+STORED = {"accepted", "scheduled", "blocked", "duplicate", "dead_parent", "skipped", "expired"}
 
 
 def make_verdict(
@@ -35,20 +37,36 @@ def make_verdict(
         directory: where the processes left their logs.
         data: where Redis keeps its append-only file.
     """
+    said = read_worklogs(directory)
     evidence = Evidence(
         planned=inputs.tasks,
-        accepted=frozenset(
-            task
-            for step, answers in outcome.answers
-            for task, said in answers
-            if step["do"] == "submit" and said in STORED
-        ),
+        accepted=_accepted(outcome),
         units={agent.id: agent.units for agent in AGENTS},
         max_losses=SETTINGS.max_losses,
         records=list(Historian(POOL).read(read_transactions(aof_files(data)))),
-        said=read_worklogs(directory),
+        said=said,
         finals={id_: _final(status) for id_, status in outcome.statuses.items() if status},
         hits=[hit for fault, at_ms in outcome.fired for hit in _hits(fault, at_ms)],
+        poisonings=[
+            Hit(line.agent, round(1_000 * line.wall_s), round(1_000 * (line.wall_s + START_S)))
+            for line in said
+            if line.event == "start"
+            and line.task in inputs.tasks
+            and inputs.tasks[line.task].is_poison
+        ],
+        removals=_removals(outcome),
+        retried=frozenset(
+            task
+            for done in outcome.answers
+            for task, _, _ in done.answers
+            if done.step["do"] == "retry"
+        ),
+        not_before_ms={
+            fields["id"]: 1_000 * (done.began_s + fields["in"]["not_before"])
+            for done in outcome.answers
+            for fields in done.step.get("tasks", ())
+            if "not_before" in fields.get("in", {})
+        },
     )
     found = judge(evidence)
     assert outcome.audit is not None
@@ -131,6 +149,31 @@ def render(verdict: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _accepted(outcome: Outcome) -> frozenset[str]:
+    """What the producer was told is stored."""
+    return frozenset(
+        by
+        for done in outcome.answers
+        for _, said, by in done.answers
+        if done.step["do"] == "submit" and said in STORED
+    )
+
+
+def _removals(outcome: Outcome) -> list[Hit]:
+    """When agents had to give back what they held, which counts as nothing."""
+    told = [
+        Hit(fault.victim, at_ms, at_ms + REMOVAL_MS)
+        for fault, at_ms in outcome.fired
+        if fault.kind is Kind.TERM
+    ]
+    retired = [
+        (done.step["agent"], round(1_000 * done.began_s))
+        for done in outcome.answers
+        if done.step["do"] == "retire_agent"
+    ]
+    return [*told, *(Hit(agent, at_ms, at_ms + REMOVAL_MS) for agent, at_ms in retired)]
+
+
 def _final(status: TaskStatus) -> Final:
     result = status.result.get("result")
     lease = result.get("lease", "") if isinstance(result, dict) else ""
@@ -151,23 +194,22 @@ def _unexpected(inputs: Inputs, outcome: Outcome) -> list[str]:
     found = []
     if len(outcome.answers) < len(inputs.steps):
         found.append(f"the producer did {len(outcome.answers)} of {len(inputs.steps)} steps")
-    for step, answers in outcome.answers:
-        if step["do"] != "submit":
+    for done in outcome.answers:
+        if done.step["do"] != "submit":
             continue
-        allowed = {step["expect"]} if step["expect"] else STORED
-        found += [
-            f"{task}: submit answered {said}" for task, said in answers if said not in allowed
-        ]
+        expected = done.step["expect"]
+        for task, said, by in done.answers:
+            answer = said if by == task else f"{said} {by}"
+            if answer != expected if expected else said not in STORED:
+                found.append(f"{task}: submit answered {answer}")
     return found
 
 
 def _leaks(evidence: Evidence, outcome: Outcome) -> list[str]:
+    keyed = sum("dedup_key" in evidence.planned[task].fields for task in evidence.accepted)
+    agents = {agent.id for agent in AGENTS}
     return leaked(
-        outcome.keys,
-        f"wb:{{{POOL}}}:",
-        evidence.accepted,
-        {agent.id for agent in AGENTS},
-        ROLES,
+        outcome.keys, Expected(f"wb:{{{POOL}}}:", evidence.accepted, agents, ROLES, keyed)
     )
 
 

@@ -14,7 +14,7 @@ from balancer.ledger.reclaim import reclaim
 from balancer.protocol import Keys, connect
 from tests.chaos.aof import aof_files, read_transactions, stream_entry
 from tests.chaos.history import Closing, Ended, Grant, Historian, Record, Reported
-from tests.chaos.leaks import leaked
+from tests.chaos.leaks import Expected, leaked
 from tests.support.factories import (
     assign,
     beat,
@@ -111,10 +111,12 @@ GOOD_KEYS = [
     KEYS.inbox(A),
     KEYS.role("dev"),
 ]
+EXPECTED = Expected(KEYS.prefix, {"t1"}, {A}, {"dev"})
 
 
 def test_no_key_of_a_drained_pool_is_left_over() -> None:
-    assert leaked(GOOD_KEYS, KEYS.prefix, {"t1"}, {A}, {"dev"}) == []
+    assert leaked(GOOD_KEYS, EXPECTED) == []
+    assert leaked([*GOOD_KEYS, f"{KEYS.prefix}dedup:a"], EXPECTED._replace(dedups=1)) == []
 
 
 @pytest.mark.parametrize(
@@ -134,10 +136,12 @@ def test_no_key_of_a_drained_pool_is_left_over() -> None:
     ],
 )
 def test_a_key_that_is_left_over_is_found(key: str) -> None:
-    assert leaked([*GOOD_KEYS, key], KEYS.prefix, {"t1"}, {A}, {"dev"}) == [f"{key} is left"]
+    assert leaked([*GOOD_KEYS, key], EXPECTED) == [f"{key} is left"]
 
 
-def test_a_record_that_is_missing_is_found() -> None:
-    assert leaked(GOOD_KEYS, KEYS.prefix, {"t1", "t2"}, {A}, {"dev"}) == [
-        "the record of t2 is missing"
+def test_a_record_or_a_dedup_key_that_is_missing_is_found() -> None:
+    expected = EXPECTED._replace(tasks={"t1", "t2"}, dedups=1)
+    assert leaked(GOOD_KEYS, expected) == [
+        "0 dedup keys are held, 1 tasks have one",
+        "the record of t2 is missing",
     ]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from datetime import UTC, datetime
 
 import pytest
 
 from balancer.core.model import Task
 from tests.chaos.inputs import make_inputs
+from tests.chaos.producer_process import ACTIONS, real
 from tests.chaos.roster import AGENTS, BALANCERS, PRODUCER, TTL_S
 from tests.chaos.schedule import FULL, REDIS, SHORT, Kind, Profile, make_schedule
 
@@ -48,14 +50,51 @@ def test_faults_come_in_order_and_before_the_last_tasks_have_ended() -> None:
         assert {fault.victim for fault in schedule} <= names
 
 
-def test_every_planned_task_is_one_that_a_pool_takes() -> None:
-    inputs = make_inputs(3, 2_000)
-    assert len(inputs.tasks) == 2_000
+def test_every_planned_task_is_one_that_a_pool_takes_after_its_parents() -> None:
+    inputs = make_inputs(3, 4_000)
+    assert len(inputs.tasks) == 4_000
     submitted: set[str] = set()
     for step in inputs.steps:
-        assert step["after"] <= len(submitted) or step["do"] == "submit"
         for fields in step.get("tasks", ()):
-            task = Task.model_validate(fields)
+            task = Task.model_validate(real(fields, 1.8e9))
             assert set(task.depends_on) <= submitted
             submitted.add(task.id)
-    assert submitted == set(inputs.tasks)
+        assert step.get("task") in {None, *submitted}
+    twins = {id_ for id_ in submitted if id_.endswith("-twin")}
+    assert submitted - twins == set(inputs.tasks)
+    assert twins
+
+
+def test_there_is_something_of_every_kind_in_every_run() -> None:
+    inputs = make_inputs(3, SHORT.tasks)
+    done = {step["do"] for step in inputs.steps}
+    assert done == {"submit", *ACTIONS}
+    assert {step.get("expect", "").partition(" ")[0] for step in inputs.steps} == {
+        "", "duplicate", "conflict",
+    }  # fmt: skip
+    fields = [planned.fields for planned in inputs.tasks.values()]
+    named = {name for each in fields for name in each}
+    assert named >= {
+        "depends_on",
+        "on_parent_failure",
+        "in",
+        "max_wait_s",
+        "dedup_key",
+        "max_failures",
+    }
+    assert {name for each in fields for name in each["payload"]} >= {"fails", "rejects", "poison"}
+    assert {name for each in fields for name in each.get("in", ())} == {"not_before", "expires_at"}
+
+
+def test_a_step_that_is_done_again_means_the_same_times() -> None:
+    fields = {"id": "t1", "role": "r", "in": {"not_before": 2.5}}
+    made = real(fields, 1.8e9)
+    assert (
+        made
+        == real(fields, 1.8e9)
+        == {
+            "id": "t1",
+            "role": "r",
+            "not_before": datetime.fromtimestamp(1.8e9 + 2.5, UTC),
+        }
+    )
