@@ -65,7 +65,7 @@ local function apply(b)
     outcome = known[1] and 'new_boot' or 'joined'
     if is_retired(a) then unretire(a) end
     if a.n > 0 then
-      rebind(b, a, max_losses)
+      if rebind(b, a, max_losses) and b.mode == 'running' then b.mode = 'silent' end
       due = true
     end
     boots = string.sub(a.boot .. ' ' .. boots, 1, 132)

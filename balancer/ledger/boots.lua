@@ -39,9 +39,10 @@ local function ttl_of(d)
 end
 
 -- The leases that a restarted agent resumes count one loss each; the others are orphaned until reclaim takes them back. One whose
--- next loss would be its last is not resumed beside others: it goes alone next time.
+-- next loss would be its last is not resumed beside others: it goes alone next time. Whether one that the boot names is among those:
+-- its process runs it by now, and until the next heartbeat nobody knows whether it has survived that.
 local function rebind(b, a, max_losses)
-  local held = redis.call('HGETALL', k_held(a.id))
+  local held, refused = redis.call('HGETALL', k_held(a.id)), false
   for i = 1, #held, 2 do
     local nonce, record = held[i], held[i + 1]
     local task_id, orphaned = string.match(record, '^%S+'), is_orphaned(record)
@@ -51,10 +52,12 @@ local function rebind(b, a, max_losses)
       if orphaned then redis.call('HSET', k_held(a.id), nonce, (string.gsub(record, ' orphaned', '', 1))) end
       redis.call('HSET', k_task(task_id), 'losses', losses)
       remember_try({ id = task_id, agent = a.id, granted_us = tonumber(string.match(f[2], '^%d+')) }, 'resumed')
-    elseif not orphaned then
-      redis.call('HSET', k_held(a.id), nonce, record .. ' orphaned')
+    else
+      refused = refused or b.held[nonce]
+      if not orphaned then redis.call('HSET', k_held(a.id), nonce, record .. ' orphaned') end
     end
   end
+  return refused
 end
 
 -- An agent that holds a task which must be alone has more units now: it takes them all.

@@ -29,6 +29,7 @@ from tests.support.factories import (
     beat_entry,
     boot_of,
     changes,
+    commit,
     complete,
     drain,
     dump,
@@ -38,6 +39,7 @@ from tests.support.factories import (
     make_task,
     nonce,
     populate,
+    proposal,
     submit,
 )
 
@@ -442,12 +444,42 @@ def test_task_that_crashes_its_agent_again_and_again_dies(virtual_pool: Pool) ->
     assert reclaims.reclaim(virtual_pool, "a1") == ("alive", 0, 0, False)
     beat(virtual_pool, boot=3, max_concurrent=1_000, start=True, held=(lease,))
     assert reclaims.reclaim(virtual_pool, "a1") == ("rebooted", 1, 0, False)
+    beat(virtual_pool, boot=3, max_concurrent=1_000)
     lease = assign(virtual_pool, "t0")
     beat(virtual_pool, boot=4, max_concurrent=1_000, start=True, held=(lease,))
 
     assert reclaims.reclaim(virtual_pool, "a1") == ("rebooted", 0, 1, False)
     stored = virtual_pool.client.hgetall(virtual_pool.keys.task("t0"))
     assert (stored["state"], stored["reason"], stored["losses"]) == ("dead", "lost", "3")
+
+
+def test_a_boot_that_resumes_what_it_must_not_gets_nothing_before_its_next_heartbeat(
+    virtual_pool: Pool,
+) -> None:
+    """It runs that by now, and if it dies of it, what it was given meanwhile must not die with it."""
+    (lease,) = held(virtual_pool, 1)
+    submit(virtual_pool, "innocent")
+    beat(virtual_pool, boot=2, max_concurrent=1_000, start=True, held=(lease,))
+    assert agent(virtual_pool)["mode"] == "running"
+
+    beat(virtual_pool, boot=3, max_concurrent=1_000, start=True, held=(lease,))
+
+    reclaims.reclaim(virtual_pool, "a1")
+    assert agent(virtual_pool)["mode"] == "silent"
+    assert commit(virtual_pool, proposal("innocent")) == ["not_accepting"]
+    assert drain(virtual_pool) == {}
+    assert beat(virtual_pool, boot=3, max_concurrent=1_000) == "changed"
+    assert set(drain(virtual_pool).values()) == {"a1"}
+
+
+def test_a_boot_that_resumes_nothing_gets_work_at_once(virtual_pool: Pool) -> None:
+    (lease,) = held(virtual_pool, 1)
+    beat(virtual_pool, boot=2, max_concurrent=1_000, start=True, held=(lease,))
+
+    beat(virtual_pool, boot=3, max_concurrent=1_000, start=True)
+
+    reclaims.reclaim(virtual_pool, "a1")
+    assert drain(virtual_pool) == {"t0": "a1"}
 
 
 def test_heartbeats_after_a_restart_do_not_put_off_the_look_at_old_leases(

@@ -333,19 +333,24 @@ class Model:
             new.admin, new.retires_ms = old.admin, old.retires_ms
         if old.boot != new.boot:
             new.boots = [old.boot, *old.boots][:BOOTS]
-            for nonce, lease in new.held.items():
-                task = self.tasks[lease.task]
-                resumes, losses = beat.start and nonce in beat.held, task.losses + 1
-                is_last = losses >= self.settings.max_losses or self._is_last_life(losses)
-                lease.is_orphaned = is_last or not resumes
-                if not lease.is_orphaned:
-                    task.losses = losses
-                    self._remember(task, "resumed", now_us)
+            self._rebind(new, beat, now_us)
             return "new_boot", heard_ms
         if old.state != "live" and state == "live":
             return "joined", heard_ms
         same = (old.declared, old.mode) == (new.declared, new.mode)
         return "ok" if same else "changed", heard_ms
+
+    def _rebind(self, agent: ModelAgent, beat: Heartbeat, now_us: int) -> None:
+        for nonce, lease in agent.held.items():
+            task = self.tasks[lease.task]
+            resumes, losses = beat.start and nonce in beat.held, task.losses + 1
+            is_last = losses >= self.settings.max_losses or self._is_last_life(losses)
+            lease.is_orphaned = is_last or not resumes
+            if not lease.is_orphaned:
+                task.losses = losses
+                self._remember(task, "resumed", now_us)
+            elif resumes and agent.mode == "running":
+                agent.mode = "silent"
 
     def heard(self, newest_ms: int, caught_up: bool, now_ms: int) -> None:
         """Silence is judged by the newest heartbeat that was applied, or by now at the stream's end."""
