@@ -167,6 +167,20 @@ def test_a_run_timeout_fails_the_try(agents: Agents, rig: Rig) -> None:
         wait_until(lambda: not is_running(pid), "it was ended")
 
 
+def test_a_cancel_is_answered_and_an_unknown_kind_is_not(agents: Agents, rig: Rig) -> None:
+    agents.start()
+    rig.until_started()
+    lease = rig.grant(rig.starts()[0].boot, "t1", body=json.dumps({"payload": "wait"}))
+    agents.until_began()
+    about = {"v": 1, "task": "t1", "attempt": 1, "lease": lease}
+    rig.client.xadd(rig.inbox, about | {"kind": "added_later", "lease": "f" * 32})
+    rig.until_beats(2)
+    assert rig.completions() == []
+    rig.client.xadd(rig.inbox, about | {"kind": "cancel"})
+    [done] = rig.until_completed()
+    assert (done.task, done.lease, done.status) == ("t1", lease, Status.CANCELLED)
+
+
 def test_what_is_taken_back_is_ended_without_a_word(agents: Agents, rig: Rig) -> None:
     agents.start()
     rig.until_started()
