@@ -1,7 +1,8 @@
 """An agent by hand, as careless as the protocol lets it be: a zombie that goes on wherever it was.
 
 It never fences itself and never looks whether a lease was taken back, so after a SIGSTOP it completes late. It reports
-some tries twice, and now and then a forged heartbeat with an old sequence number comes by.
+some tries twice, some with a wrong lease, attempt or name, and now and then its first heartbeat comes by once more, as
+somebody forged it.
 """
 
 from __future__ import annotations
@@ -24,7 +25,6 @@ from balancer.protocol import (
     Heartbeat,
     InboxKind,
     Keys,
-    Mode,
     Status,
     connect,
     new_nonce,
@@ -32,8 +32,9 @@ from balancer.protocol import (
 from tests.chaos.roster import INTERVAL_S, POOL, TTL_S
 from tests.chaos.worklog import WorkLog
 
-#: Every so many completions one is said again at once; every so many heartbeats a forged one follows.
-TWICE, FORGED = 5, 7
+#: Every so many completions one is said again at once, and one was said wrongly before; every so many heartbeats a
+#: forged one follows.
+TWICE, WRONGLY, FORGED = 5, 7, 3
 #: What the forged heartbeat promises, units.
 FORGED_UNITS = 900
 #: Pause after an error of Redis, seconds.
@@ -100,7 +101,7 @@ class Careless:
         self._beat_at = now + INTERVAL_S
         # Only once the balancer knows this boot: then it has applied a higher number than 1 or this one.
         if self._is_confirmed and self._seq % FORGED == 0:
-            forged = {"seq": 1, "max_concurrent": FORGED_UNITS, "mode": Mode.RUNNING}
+            forged = {"seq": 1, "start": True, "max_concurrent": FORGED_UNITS}
             self._client.xadd(self._keys.heartbeats, self._beat.model_copy(update=forged).fields())
 
     def _read(self, block_ms: int | None) -> None:
@@ -151,12 +152,24 @@ class Careless:
 
     def _report(self) -> None:
         while self._done:
-            self._client.xadd(self._keys.completions, self._done[0].fields())
-            done = self._done.pop(0)
+            done = self._done[0]
+            if self._reports % WRONGLY == 0:
+                self._client.xadd(self._keys.completions, self._wrong(done).fields())
+            self._client.xadd(self._keys.completions, done.fields())
+            self._done.pop(0)
             self._entries.pop(done.lease, None)
             self._reports += 1
             if self._reports % TWICE == 0:
                 self._client.xadd(self._keys.completions, done.fields())
+
+    def _wrong(self, done: Completion) -> Completion:
+        """What must change nothing: not its lease, not its attempt, not its agent."""
+        lies = (
+            {"lease": new_nonce()},
+            {"attempt": done.attempt + 1},
+            {"agent": f"{self._agent}-impostor"},
+        )
+        return done.model_copy(update=lies[self._reports // WRONGLY % len(lies)])
 
 
 def main() -> None:

@@ -26,6 +26,7 @@ class Grant:
     attempt: int
     lease: str
     cost: int
+    boot: str
     at_ms: int
 
 
@@ -115,14 +116,17 @@ class Historian:
                 later += self._moved(kind, name, command)
         yield from later
 
-    def _settled(self, transaction: Transaction) -> dict[str, str]:
+    def _settled(self, transaction: Transaction) -> dict[tuple[str, str, int, str], str]:
+        """By all that names a try: how it was reported to have ended."""
         stream = f"{self._prefix}completions"
-        settled: dict[str, str] = {}
+        settled: dict[tuple[str, str, int, str], str] = {}
         for command in transaction:
             if command[0].upper() == "XDEL" and command[1] == stream:
                 for entry in command[2:]:
                     if done := self._completions.pop(entry, None):
-                        settled.setdefault(done.lease, done.status)
+                        settled.setdefault(
+                            (done.agent, done.task, done.attempt, done.lease), done.status
+                        )
         return settled
 
     def _granted(self, agent: str, command: list[str]) -> Iterator[Record]:
@@ -135,16 +139,19 @@ class Historian:
             int(fields["attempt"]),
             fields["lease"],
             int(fields["cost"]),
+            fields["boot"],
             at_ms=int(entry.split("-")[0]),
         )
         self._open[agent, entry] = grant
         yield grant
 
-    def _closed(self, agent: str, entries: list[str], settled: dict[str, str]) -> Iterator[Record]:
+    def _closed(
+        self, agent: str, entries: list[str], settled: dict[tuple[str, str, int, str], str]
+    ) -> Iterator[Record]:
         for entry in entries:
             if grant := self._open.pop((agent, entry), None):
-                how = settled.get(grant.lease, "revoked")
-                yield Closing(agent, grant.task, grant.attempt, grant.lease, how, self._now_ms)
+                name = (agent, grant.task, grant.attempt, grant.lease)
+                yield Closing(*name, how=settled.get(name, "revoked"), at_ms=self._now_ms)
 
     def _removed(self, keys: list[str]) -> Iterator[Record]:
         for key in keys:

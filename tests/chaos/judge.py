@@ -103,6 +103,8 @@ class _Course:
         self._completed: Counter[str] = Counter()
         self._open: dict[str, dict[str, Grant]] = defaultdict(dict)
         self._holder: dict[str, Grant] = {}
+        self._boot: dict[str, str] = {}
+        self._replaced: set[str] = set()
 
     def take(self, record: Record) -> None:
         """The next record."""
@@ -149,6 +151,11 @@ class _Course:
         used = sum(other.cost for other in self._open[grant.agent].values())
         if used + grant.cost > units:
             found.over_capacity.append(f"{what}: {used} + {grant.cost} of {units} units")
+        if grant.boot != self._boot.get(grant.agent):
+            self._replaced.add(self._boot.get(grant.agent, ""))
+            self._boot[grant.agent] = grant.boot
+        if grant.boot in self._replaced:
+            found.wrong_lease.append(f"{what}: to boot {grant.boot}, which was replaced before")
         earlier.append(grant)
         self.grants[grant.lease] = self._holder[grant.task] = grant
         self._open[grant.agent][grant.lease] = grant
@@ -295,6 +302,11 @@ def _judge_work(evidence: Evidence, course: _Course, found: Judgement) -> None:
             found.wrong_lease.append(
                 f"{closing.task}: {closing.how} by {closing.agent}, whose log says nothing of it"
             )
+    causes = [*evidence.hits, *evidence.poisonings, *evidence.removals]
+    found.figures["unexplained"] = sum(
+        closing.how == "revoked" and not _hits(causes, course, course.grants[lease])
+        for lease, closing in course.closings.items()
+    )
     for planned in evidence.planned.values():
         if planned.is_poison:
             _judge_poison(evidence, course, found, planned)

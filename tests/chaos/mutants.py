@@ -59,10 +59,13 @@ def judge(mutant: Mutant, folder: Path) -> bool:
     """Plant one fault in a copy; whether the short run is not clean."""
     tree, seed, began_s = folder / mutant.name, seed_of(mutant) or SEED, time.monotonic()
     copy_tree(tree)
-    subprocess.run(
+    patch = subprocess.run(
         ["patch", "-p1", "--fuzz=0", "--no-backup-if-mismatch", "-s", "-i", mutant.path],
-        cwd=tree, check=True,
+        cwd=tree, check=False, capture_output=True, text=True,
     )  # fmt: skip
+    if patch.returncode:
+        print(f"{mutant.name:36} the patch does not apply cleanly, refresh it")
+        return False
     run = subprocess.run(
         [sys.executable, "-m", "tests.chaos", "--short", "--json", "--seed", str(seed)],
         cwd=tree,
@@ -72,7 +75,7 @@ def judge(mutant: Mutant, folder: Path) -> bool:
         text=True,
         timeout=TIMEOUT_S,
     )
-    shutil.rmtree(tree)
+    shutil.rmtree(tree, ignore_errors=True)
     problems = json.loads(run.stdout)["problems"] if run.stdout else [run.stderr[-2_000:]]
     verdict = (
         "found"

@@ -21,6 +21,7 @@ from balancer.ledger.audit import Audit
 from balancer.ledger.pool import Pool
 from balancer.ledger.read import TaskStatus
 from balancer.protocol.connect import connect
+from balancer.protocol.keys import GROUP
 from balancer.retry import answered
 from tests.chaos.faults import Faults
 from tests.chaos.inputs import Inputs
@@ -79,6 +80,8 @@ class Outcome:
     statuses: dict[str, TaskStatus | None] = field(default_factory=dict)
     audit: Audit | None = None
     keys: list[str] = field(default_factory=list)
+    #: Completions that somebody has read and nobody acknowledged.
+    unacknowledged: int = 0
     alarms: list[str] = field(default_factory=list)
     fired: list[tuple[Fault, int]] = field(default_factory=list)
     restarts: int = 0
@@ -227,6 +230,7 @@ class Stage:
                 answers=answers,
                 statuses=read_statuses(self._pool, self._inputs.tasks),
                 audit=verdict,
+                unacknowledged=self._client.xpending(self._pool.keys.completions, GROUP)["pending"],
                 keys=list(self._client.scan_iter(count=1_000)),
                 fired=list(self._faults.fired),
                 restarts=self._fleet.restarts,

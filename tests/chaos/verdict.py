@@ -82,6 +82,11 @@ def make_verdict(
         *([] if outcome.audit.exact else ["the pool did not stand still for the audit"]),
         *_some(_leaks(evidence, outcome)),
         *_some(outcome.alarms),
+        *(
+            [f"{outcome.unacknowledged} completions were read and never acknowledged"]
+            if outcome.unacknowledged
+            else []
+        ),
     ]
     return {
         "ok": not problems,
@@ -122,6 +127,7 @@ def _counts(found: Judgement, outcome: Outcome) -> dict[str, Any]:
             for name, count in sorted(found.figures.items())
             if name.startswith("closed_")
         },
+        "revoked_unexplained": found.figures["unexplained"],
         "completions_sent": found.figures["reported"],
         "completions_stale": counters.get("completions_stale", 0),
         "completions_duplicate": counters.get("completions_duplicate", 0),
@@ -141,7 +147,9 @@ def render(verdict: dict[str, Any]) -> str:
         f"  {verdict['signals']} signals to agents and balancers, {verdict['redis_kills']} kills of Redis, "
         f"{verdict['replies_cut']} replies cut, {verdict['restarts']} restarts",
         f"  {verdict['leases']:,} leases: {', '.join(f'{count:,} {how}' for how, count in verdict['closed'].items())}; "
-        f"{verdict['completions_stale']} late completions, {verdict['completions_duplicate']} said twice",
+        f"{verdict['revoked_unexplained']} of them revoked by no fault of the schedule",
+        f"  {verdict['completions_sent']:,} completions: {verdict['completions_stale']} late or wrong, "
+        f"{verdict['completions_duplicate']} said twice",
         *(f"  bad luck, not counted: {line}" for line in verdict["unlucky"]),
         *(f"  PROBLEM: {line}" for line in verdict["problems"]),
         f"  again: {verdict['replay']}",

@@ -53,6 +53,8 @@ def records(server: EmbeddedRedis) -> list[Record]:
         assert beat(pool, A) == "joined"
         second = assign(pool, "t1", A, lease=2)
         assert settle(pool, stale) == ["stale"]
+        for lie in ({"lease": nonce(3)}, {"attempt": 7}, {"agent": "a2"}):
+            assert complete(pool, "t1", **lie) == "stale"
         assert complete(pool, "t1") == "ok"
         cancel(pool, ["t2"])
         assert (first, second) == (nonce(1), nonce(2))
@@ -61,9 +63,9 @@ def records(server: EmbeddedRedis) -> list[Record]:
 
 def test_every_lease_and_every_end_is_read_in_order_over_a_crash(records: list[Record]) -> None:
     assert [type(record) for record in records] == [
-        Grant, Reported, Closing, Grant, Reported, Closing, Ended, Ended,
+        Grant, Reported, Closing, Grant, Reported, Reported, Reported, Reported, Closing, Ended, Ended,
     ]  # fmt: skip
-    first, stale, revoked, second, _, done, ended, cancelled = records
+    first, stale, revoked, second, *_, done, ended, cancelled = records
     assert isinstance(first, Grant)
     assert isinstance(second, Grant)
     assert isinstance(revoked, Closing)

@@ -16,9 +16,15 @@ A, B = "agent-1", "agent-2"
 
 
 def grant(
-    task: str = "t1", attempt: int = 1, agent: str = A, cost: int = 1, at_ms: int = 0
+    task: str = "t1",
+    attempt: int = 1,
+    agent: str = A,
+    *,
+    cost: int = 1,
+    boot: str = "boot",
+    at_ms: int = 0,
 ) -> Grant:
-    return Grant(agent, task, attempt, f"{task}.{attempt}", cost, at_ms)
+    return Grant(agent, task, attempt, f"{task}.{attempt}", cost, f"{agent} {boot}", at_ms)
 
 
 def closing(how: str = "completed", of: Grant | None = None, at_ms: int = 9) -> Closing:
@@ -237,6 +243,22 @@ BAD: dict[str, tuple[str, Evidence]] = {
             finals={"t1": Final("dead", "expired", "")},
         ),
     ),
+    "granted to a boot that was replaced": (
+        "wrong_lease",
+        replace(
+            GOOD,
+            planned={f"t{n}": planned(f"t{n}") for n in (1, 2, 3)},
+            records=[
+                record
+                for one in (
+                    grant(),
+                    grant("t2", boot="second"),
+                    grant("t3"),
+                )
+                for record in (one, closing(of=one), Ended(one.task, "completed"))
+            ],
+        ),
+    ),
     "granted before its time": ("wrong_lease", replace(GOOD, not_before_ms={"t1": 5.0})),
     "poison that is granted once too often": ("wrong_end", poison(4)),
 }
@@ -250,6 +272,7 @@ WORDS = {
     "back to life": "lives again",
     "completed twice in two lives": "completed 2 times",
     "a grant that nobody asked for": "nobody planned",
+    "granted to a boot that was replaced": "was replaced before",
 }
 
 
