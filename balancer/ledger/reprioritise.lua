@@ -5,9 +5,9 @@
 -- Outcomes moved, already, assigned, finished, unknown
 -- Keeps   the ready time, and the identity of the task: submitted again as it was, it is a duplicate
 -- Uses    waiting, task
+if #ARGV < 6 or #ARGV > 205 then bad('tasks: from 1 to 200') end
 if not string.match(ARGV[4], '^%a+$') or #ARGV[4] > 16 then bad('priority: ' .. ARGV[4]) end
 local delay_us = int(ARGV[5], -86400000000, 86400000000, 'delay_us')
-if #ARGV < 6 or #ARGV > 205 then bad('tasks: from 1 to 200') end
 
 local function move(t)
   local _, max_failures, timeout_ms = facts(t)
