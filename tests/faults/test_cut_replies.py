@@ -165,7 +165,13 @@ def counts(pool: Pool) -> dict[str, Any]:
         elif name.startswith(("inbox:", "completions", "held:", "hist:")):
             out[name] = len(value)
         elif not name.startswith(("events", "heartbeats", "meta")):
-            out[name] = sorted(map(str, value)) if isinstance(value, dict | set) else value
+            # A lane that avoids an agent for a while is named after the moment, too.
+            plain = (
+                sorted(str(one).split("+")[0] for one in value)
+                if isinstance(value, dict | set)
+                else value
+            )
+            out[name.split("+")[0]] = plain
     return out
 
 
