@@ -173,6 +173,8 @@ def test_on_its_last_life_a_task_gets_an_agent_for_itself(crowd: Pool) -> None:
         beat(crowd, boot=boot, max_concurrent=4, start=True, held=nonces)
         reclaim(crowd, "a1")
     submit(crowd, "other")
+    assert drain(crowd) == {}  # its process may be running the poison that it named
+    beat(crowd, boot=3, max_concurrent=4)
 
     assert list(drain(crowd)) == ["poison"]
 
