@@ -83,9 +83,9 @@ local function save_agent(a, add)
   local same = a.class == old.class and a.freed_us == old.freed_us and a.used == old.used and a.n == old.n
   if same and free == old.free and live == old.live then return end
   if a.freed_us ~= old.freed_us then
-    redis.call('HSET', k_agent(a.id), 'used', a.used, 'n', a.n, 'freed_us', str(a.freed_us))
+    redis.call('HSET', k_agent(a.id), 'used', text(a.used), 'n', text(a.n), 'freed_us', str(a.freed_us))
   elseif a.used ~= old.used or a.n ~= old.n then
-    redis.call('HSET', k_agent(a.id), 'used', a.used, 'n', a.n)
+    redis.call('HSET', k_agent(a.id), 'used', text(a.used), 'n', text(a.n))
   end
   if old.free > 0 and (free == 0 or a.class ~= old.class) then
     redis.call('ZREM', k_free(old.class), a.id)

@@ -13,17 +13,35 @@ for i = 5, #ARGV, 5 do
   int(estimate_ms, 0, 9007199254740991, 'estimate_ms')
 end
 
+-- What all tasks of a lane share, read with its first one. The others are read without it: a shorter read is a faster one.
+local KINDS = {}
+local function kind_of(t)
+  local kind = KINDS[t.lane]
+  if not kind then
+    local f = redis.call('HMGET', k_task(t.id), 'role', 'category', 'cost')
+    kind = { role = f[1], category = f[2], cost = tonumber(f[3]), is_alone = is_alone(t.lane), granted = 0 }
+    KINDS[t.lane] = kind
+  end
+  return kind
+end
+
+local function load_waiting(id)
+  local f = redis.call('HMGET', k_task(id), 'state', 'lane', 'd', 'nonce', 'attempt')
+  if not f[1] then return false end
+  return { id = id, state = f[1], lane = f[2], d = f[3], nonce = f[4], attempt = tonumber(f[5] or 0) }
+end
+
 local function judge(t, agent_id, nonce)
   if not t then return 'not_pending' end
   if t.nonce == nonce then return 'already' end
   if t.state ~= 'pending' or t.granted then return 'not_pending' end
-  local a = load_agent(agent_id)
+  local a, kind = load_agent(agent_id), kind_of(t)
   if not a then return 'no_agent' end
-  if a.role ~= t.role then return 'wrong_role' end
+  if a.role ~= kind.role then return 'wrong_role' end
   if not accepts(a) then return 'not_accepting' end
-  t.units = t.cost
-  if is_alone(t.lane) then
-    if a.n > 0 or t.cost > a.max then return 'full' end
+  t.units = kind.cost
+  if kind.is_alone then
+    if a.n > 0 or kind.cost > a.max then return 'full' end
     t.units = a.max
   end
   if a.used + t.units > a.max or a.n >= 1000 then return 'full' end
@@ -35,43 +53,46 @@ for i = 5, #ARGV, 5 do
   local id, agent_id, nonce = ARGV[i], ARGV[i + 1], ARGV[i + 2]
   local t = tasks[id]
   if t == nil then
-    t = load_task(id, 8) or false
+    t = load_waiting(id)
     tasks[id] = t
   end
   local outcome = judge(t, agent_id, nonce)
   if outcome == 'assigned' then
-    local a = load_agent(agent_id)
+    local a, facts, draw = load_agent(agent_id), ARGV[i + 3], ''
     t.granted, t.nonce, t.attempt = true, nonce, t.attempt + 1
     a.used, a.n = a.used + t.units, a.n + 1
-    local facts, draw = ARGV[i + 3], ''
     if ORDER == 'draw' then facts, draw = string.match(facts, '^(%d+|[%w._%-]+)|?(%x*)$') end
     if HAS_TURNS then take_turn(a, draw, nonce) end
-    grants[#grants + 1] = { t = t, a = a, facts = facts, why = ARGV[i + 4] }
+    grants[#grants + 1] = { t = t, a = a, kind = KINDS[t.lane], facts = facts, why = ARGV[i + 4] }
   end
   reply[#reply + 1] = outcome
   reply[#reply + 1] = t and t.attempt or 0
 end
 if #grants == 0 then return reply end
 
-local bodies, timeouts, at = {}, {}, str(now_us)
+local bodies, timeouts, ends, at = {}, {}, {}, str(now_us)
 for i, g in ipairs(grants) do
+  g.t.role = g.kind.role
   take(g.t)
   bodies[i] = k_body(g.t.id)
 end
 bodies = redis.call('MGET', unpack(bodies))
 for i, g in ipairs(grants) do
-  local t, a = g.t, g.a
-  local priority, _, timeout_ms = facts(t)
-  local entry = redis.call('XADD', k_inbox(a.id), '*', 'v', '1', 'task', t.id, 'attempt', t.attempt, 'lease', t.nonce, 'boot', a.boot,
-    'role', t.role, 'category', t.category, 'priority', priority, 'cost', t.units, 'timeout_ms', str(timeout_ms),
+  local t, a, kind = g.t, g.a, g.kind
+  local priority, timeout_ms = string.match(t.d, '^(%a+)|%d+|(%d+)|')
+  local attempt, units = text(t.attempt), text(t.units)
+  local entry = redis.call('XADD', k_inbox(a.id), '*', 'v', '1', 'task', t.id, 'attempt', attempt, 'lease', t.nonce, 'boot', a.boot,
+    'role', kind.role, 'category', kind.category, 'priority', priority, 'cost', units, 'timeout_ms', timeout_ms,
     'estimate_ms', string.match(g.facts, '^%d+'), 'body', bodies[i] or '')
-  redis.call('HSET', k_held(a.id), t.nonce, table.concat({ t.id, t.units, t.attempt, entry }, ' '))
-  redis.call('HSET', k_task(t.id), 'state', 'assigned', 'attempt', t.attempt, 'nonce', t.nonce, 'agent', a.id,
-    'grant', table.concat({ at, str(a.freed_us), g.facts }, '|'), 'why', g.why)
-  put(timeouts, K.leases, str(now_us + 1000 * timeout_ms), t.id)
-  event('assigned', t.id, a.id, t.attempt)
-  count(t.role, 'assigned', 1)
+  redis.call('HSET', k_held(a.id), t.nonce, t.id .. ' ' .. units .. ' ' .. attempt .. ' ' .. entry)
+  redis.call('HSET', k_task(t.id), 'state', 'assigned', 'attempt', attempt, 'nonce', t.nonce, 'agent', a.id,
+    'grant', at .. '|' .. str(a.freed_us) .. '|' .. g.facts, 'why', g.why)
+  ends[timeout_ms] = ends[timeout_ms] or str(now_us + 1000 * tonumber(timeout_ms))
+  put(timeouts, K.leases, ends[timeout_ms], t.id)
+  event('assigned', t.id, a.id, attempt)
+  kind.granted = kind.granted + 1
 end
+for _, kind in pairs(KINDS) do count(kind.role, 'assigned', kind.granted) end
 redis.call('ZADD', K.leases, unpack(timeouts[K.leases]))
 save_tasks()
 save_agents()

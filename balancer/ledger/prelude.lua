@@ -49,6 +49,17 @@ end
 -- Numbers that leave as text are formatted: concatenation would keep 14 digits only.
 local function str(n) return string.format('%d', n) end
 
+-- A number that goes into a command is formatted there, each time anew: small ones are made text once a call.
+local TEXTS = {}
+local function text(n)
+  local made = TEXTS[n]
+  if not made then
+    made = str(n)
+    TEXTS[n] = made
+  end
+  return made
+end
+
 local now_us
 if META[4] == 'virtual' then
   now_us = int(ARGV[3], 0, 9007199254740991, 'now_us')

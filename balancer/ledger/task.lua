@@ -1,7 +1,7 @@
 -- Tasks: read, and the ends of a life; what is written is gathered and written once per key.
 local CLOSED, REFS, DEFS = {}, {}, {}
 
--- The first 8 suffice for a grant, the first 11 for a completion; a shorter read is a faster one.
+-- The first 11 suffice for a completion; a shorter read is a faster one.
 local FIELDS = {
   'state', 'role', 'lane', 'nonce', 'attempt', 'd', 'cost', 'category', 'close', 'agent', 'kids', 'losses', 'failures',
   'grant', 'ready_us', 'order_us', 'o', 'not_before_us',
