@@ -170,6 +170,10 @@ class TestPool(Balancer):
         settled = self._completions.step()
         drained = self._drainer.step()
         worked = sum([agent.work(now_us / 1e6) for agent in agents])
+        for agent in agents:
+            if agent.is_done:
+                self.stop_agent(agent.id)
+                worked += 1
         self._ask(self._driver.watch.look(self._pool, self._driver.watch.waited_for()))
         return bool(worked or settled or drained.assigned or drained.more or any(swept[:-1]))
 

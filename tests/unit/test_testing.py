@@ -150,6 +150,64 @@ def test_an_agent_that_stops_gives_its_work_to_others(pool: TestPool, agent: Age
             call("a1")
 
 
+def test_a_cancelled_try_is_told_and_ends_at_once(pool: TestPool) -> None:
+    seen: list[bool] = []
+    agent = Agent("a1", role="dev")
+
+    @agent.task()
+    def stoppable(task: TaskContext) -> str:
+        seen.append(task.cancelled.is_set())
+        return "done all the same"
+
+    pool.add_agent(agent, takes_s=60)
+    task = pool.submit(role="dev")
+    pool.run_until_idle()
+    assert pool.cancel(task, "not needed") is False
+    pool.run_until_idle()
+    assert seen == [True]
+    assert (pool.status(task).state, pool.status(task).reason) == ("cancelled", "not needed")
+    assert pool.now == datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def test_a_rejected_task_goes_to_another_agent(pool: TestPool) -> None:
+    for name in ("a1", "a2"):
+        agent = Agent(name, role="dev")
+
+        @agent.task()
+        def picky(task: TaskContext) -> str:
+            if task.attempt == 1:
+                task.reject("not mine")
+            return "done"
+
+        pool.add_agent(agent)
+    task = pool.submit(role="dev")
+    pool.run_until_idle()
+    status = pool.status(task)
+    assert (status.state, status.attempt, status.failures) == ("completed", 2, 0)
+
+
+def test_an_agent_that_retires_ends_what_it_holds_and_is_gone(pool: TestPool, agent: Agent) -> None:
+    pool.add_agent(agent, takes_s=10)
+    first = pool.submit(role="dev", payload=1)
+    pool.run_until_idle()
+    pool.retire_agent("a1", 60)
+    second = pool.submit(role="dev", payload=2)
+    pool.advance(11)
+    assert states(pool, first, second) == ["completed", "pending"]
+    assert [found.state for found in pool.agents()] == ["stopped"]
+
+
+def test_an_agent_that_does_not_end_by_its_deadline_gives_its_work_back(
+    pool: TestPool, agent: Agent
+) -> None:
+    pool.add_agent(agent, takes_s=100)
+    task = pool.submit(role="dev", payload=1)
+    pool.run_until_idle()
+    pool.retire_agent("a1", 20)
+    pool.advance(25)
+    assert (pool.status(task).state, pool.status(task).losses) == ("pending", 0)
+
+
 def test_waiting_lets_time_pass_and_no_longer_than_needed(pool: TestPool, agent: Agent) -> None:
     pool.add_agent(agent, takes_s=5)
     task = pool.submit(role="dev", payload=1)
