@@ -59,9 +59,16 @@ def lane_definition(lane: Lane) -> tuple[str, str]:
     if lane.avoid:
         agents = json.dumps(lane.avoid, separators=(",", ":"))
         avoided = f'"avoid":{agents},"until_ms":{lane.avoid_until_ms}'
-        digest = hashlib.sha1(avoided.encode(), usedforsecurity=False).hexdigest()
-        id_, body = f"{id_}+{digest[:14]}", f"{body},{avoided}"
+        id_, body = f"{id_}+{_spread(avoided):012x}", f"{body},{avoided}"
     return id_, body + "}"
+
+
+def _spread(text: str) -> int:
+    """48 bits that follow from a text, as the scripts compute them."""
+    bits = 7
+    for byte in text.encode():
+        bits = (31 * bits + byte) % 2**48
+    return bits
 
 
 @lru_cache(maxsize=20_000)

@@ -47,13 +47,6 @@ local function untell(a)
   if entry then redis.call('XDEL', k_inbox(a.id), entry) end
 end
 
--- 48 bits that follow from a text. (redis.sha1hex is not everywhere.)
-local function spread(text)
-  local bits = 7
-  for i = 1, #text do bits = (31 * bits + string.byte(text, i)) % 281474976710656 end
-  return bits
-end
-
 -- An agent's turn after a grant, or when it joins: the end of the line, or a place at random: what the caller drew (48 bits in hex),
 -- else what follows from a boot or a nonce.
 local function take_turn(a, draw, text)

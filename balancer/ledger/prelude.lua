@@ -46,6 +46,13 @@ local function int(text, low, high, name)
   return n
 end
 
+-- 48 bits that follow from a text. (redis.sha1hex is not everywhere.)
+local function spread(text)
+  local bits = 7
+  for i = 1, #text do bits = (31 * bits + string.byte(text, i)) % 281474976710656 end
+  return bits
+end
+
 -- Numbers that leave as text are formatted: concatenation would keep 14 digits only.
 local function str(n) return string.format('%d', n) end
 

@@ -55,7 +55,7 @@ local function enter_lane(t, alone, avoid)
   local lid = string.match(t.lane, '^[^+]+')
   local def = string.format('{"category":"%s","cost":%d,"role":"%s","v":1', t.category, t.cost, t.role)
   if alone then lid, def = lid .. '+alone', def .. ',"alone":true' end
-  if avoid then lid, def = lid .. '+' .. string.sub(redis.sha1hex(avoid), 1, 14), def .. ',' .. avoid end
+  if avoid then lid, def = lid .. '+' .. string.format('%012x', spread(avoid)), def .. ',' .. avoid end
   t.lane = lid
   REFS[lid], DEFS[lid] = (REFS[lid] or 0) + 1, def .. '}'
 end
