@@ -22,7 +22,7 @@ from balancer.testing import TestPool
 from balancer.testing import fake as faking
 from worker import Agent, TaskContext
 
-PAGE = (Path(__file__).parents[2] / "docs/testing.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs/unit-tests.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture
