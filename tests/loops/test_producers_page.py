@@ -69,3 +69,11 @@ def test_it_names_every_error_a_producer_may_meet() -> None:
     }
     assert public == named & public
     assert {"Unconfirmed", "QueueFull", "RedisFull", "Denied"} <= public
+
+
+def test_it_names_every_call() -> None:
+    table = PAGE.partition("## Calls")[2].partition("\n## ")[0]
+    named = re.findall(r"`(\w+)`", "\n".join(re.findall(r"^\| (.*?) \|", table, re.M)))
+    calls = {name for name in dir(balancer.Balancer) if not name.startswith("_")} - {"pool"}
+    assert set(named) == calls
+    assert len(named) == len(calls)
