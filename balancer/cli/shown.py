@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -9,11 +10,15 @@ from balancer.cli import output
 
 if TYPE_CHECKING:
     from balancer.cli.waits import Waits
-    from balancer.ledger.read import TaskStatus
+    from balancer.ledger.read import TaskStatus, Try
 
 
 def show_status(
-    status: TaskStatus, as_json: bool, max_losses: int, waits: Waits | None = None
+    status: TaskStatus,
+    as_json: bool,
+    max_losses: int,
+    waits: Waits | None = None,
+    tries: Sequence[Try] = (),
 ) -> None:
     """All facts of one task.
 
@@ -22,6 +27,7 @@ def show_status(
         as_json: for programs.
         max_losses: of the pool.
         waits: what it waits for, unless it waits for nothing.
+        tries: those that did not complete.
     """
     if as_json:
         waited = {
@@ -29,7 +35,8 @@ def show_status(
             "waits_for": waits.parents if waits else (),
             "waits_for_count": waits.total if waits else 0,
         }
-        output.write_json(status.model_dump(mode="json") | waited)
+        history = [one.model_dump(mode="json") for one in tries]
+        output.write_json(status.model_dump(mode="json") | waited | {"history": history})
         return
     rows = {
         **status.model_dump(include={"id", "state", "role", "category", "priority", "cost"}),
@@ -39,6 +46,7 @@ def show_status(
         "failures": f"{status.failures} of {status.max_failures}" if status.failures else None,
         "losses": f"{status.losses} of {max_losses}" if status.losses else None,
         "reason": status.reason,
+        "cancel": "its agent was asked to stop" if status.cancelling else None,
         "accepted": _time(status.accepted_at),
         "not before": _time(status.not_before),
         "expires": _time(status.expires_at),
@@ -47,9 +55,15 @@ def show_status(
         "waited": _span(status.ready_at, status.granted_at),
         "took": _span(status.granted_at, status.ended_at),
         "why": _why(status),
+        **{f"try {n}": _try(one) for n, one in enumerate(tries, 1)},
         **{name: _text(value) for name, value in (status.body | status.result).items()},
     }
     output.facts((name, value) for name, value in rows.items() if value not in (None, ""))
+
+
+def _try(one: Try) -> str:
+    took = output.seconds(max(0.0, one.ended_at - one.granted_at))
+    return f"{one.how} on {one.agent} at {_time(one.ended_at)}, after {took}"
 
 
 def _time(at: float | None) -> str | None:

@@ -1,4 +1,4 @@
-"""`balancer task`: list, show and cancel tasks."""
+"""`balancer task`: list, show, cancel, retry and move tasks."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from balancer.cli import options, output
+from balancer.cli.lives import add_verbs
 from balancer.cli.shown import show_status
 from balancer.core.errors import InvalidInput
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from balancer.client import Balancer
     from balancer.ledger.read import TaskStatus
 
-app = options.group("task", "List, show and cancel tasks.")
+app = options.group("task", "List, show, cancel, retry and move tasks.")
 
 TaskId = Annotated[str, typer.Argument(metavar="ID", help="The task.", show_default=False)]
 COLUMNS = ("id", "state", "age", "role", "category", "agent", "try", "reason")
@@ -67,7 +68,7 @@ def show(
 ) -> None:
     """Show all that the pool knows of a task.
 
-    Where it is, what it waits for, why it went where it went, and what came out.
+    Where it is, what it waits for, why it went where it went, which tries did not complete, and what came out.
 
     Example:
       balancer task show gw5xk2v7q3ma4
@@ -78,8 +79,9 @@ def show(
     with options.opened(redis_url, pool) as balancer:
         status = balancer.status(task_id)
         waits = options.asked(balancer, lambda pool: what_it_waits_for(pool, status))
+        tries = balancer.history(task_id)
         max_losses = balancer.pool.settings.max_losses
-    show_status(status, as_json, max_losses, waits)
+    show_status(status, as_json, max_losses, waits, tries)
 
 
 @options.verb(app, "cancel")
@@ -109,6 +111,9 @@ def cancel(
         output.note(f"cancelled {task_id}")
     else:
         output.note(f"asked the agent of {task_id} to stop; it ends cancelled")
+
+
+add_verbs(app)
 
 
 def _listed(
