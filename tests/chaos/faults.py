@@ -15,7 +15,7 @@ from tests.chaos.schedule import REDIS, Fault, Kind
 from tests.support.proxy import Proxy
 
 #: How long a replaced process goes on beside its successor after it was woken, seconds.
-ZOMBIE_S = 1.5
+ZOMBIE_S = 2.5
 #: Scripts are what the producer's writes are made of.
 WRITES = b"EVALSHA"
 

@@ -92,12 +92,14 @@ def make_schedule(seed: int, profile: Profile) -> tuple[Fault, ...]:
     """The faults of this seed, by the moment at which they hit."""
     draw = random.Random(f"schedule {seed}")
     agents = [agent.id for agent in AGENTS]
+    # A careless zombie is the harder test: every second one that is replaced is such a one.
+    replaced = agents + [agent.id for agent in AGENTS if agent.is_careless]
     frozen_s = (TTL_S + BEYOND_S[0], TTL_S + BEYOND_S[1])
     kinds: list[tuple[int, Kind, list[str], tuple[float, float]]] = [
         (profile.kill_agent, Kind.KILL, agents, (0.0, 0.0)),
         (profile.stop_agent, Kind.STOP, agents, (0.1, 1.2)),
         (profile.freeze_agent, Kind.STOP, agents, frozen_s),
-        (profile.replace_agent, Kind.REPLACE, agents, (0.5, 4.0)),
+        (profile.replace_agent, Kind.REPLACE, replaced, (0.5, 4.0)),
         (profile.term_agent, Kind.TERM, agents, (0.0, 0.0)),
         (profile.kill_balancer, Kind.KILL, list(BALANCERS), (0.0, 1.0)),
         (profile.term_balancer, Kind.TERM, list(BALANCERS), (0.0, 0.0)),
