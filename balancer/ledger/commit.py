@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import StrEnum
+from functools import lru_cache
 from typing import NamedTuple
 
 from balancer.core.planner import MOST, Proposal
@@ -38,7 +39,13 @@ class Committed(NamedTuple):
 
 def pack_scores(scores: Scores) -> str:
     """Named score parts in one short line, as stored with the task."""
-    return ",".join([f"{name}={value:.4g}" for name, value in scores.items()])
+    return _packed(tuple(scores.items()))
+
+
+@lru_cache(maxsize=10_000)
+def _packed(scores: tuple[tuple[str, float], ...]) -> str:
+    # The same few scores come again and again.
+    return ",".join([f"{name}={value:.4g}" for name, value in scores])
 
 
 def read_scores(text: str) -> Scores:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import lru_cache
-from itertools import islice
 from typing import Any, NamedTuple
 
 from balancer.core.health import health
@@ -46,14 +45,14 @@ class Viewer:
         return None if reply == "busy" else self._read(reply, pivot)
 
     def _read(self, reply: list[Any], pivot: int) -> View:
-        words = iter(reply)
-        now_ms, mark_ms, more, roles = int(next(words)), int(next(words)), next(words), next(words)
-        order = Order(next(words))
+        words = _Words(reply)
+        now_ms, mark_ms, more, roles, order_ = words.some(5)
+        order = Order(order_)
         found = [_Role.read(words, FACTS + (order is not Order.LOAD)) for _ in range(roles)]
         self._learn(found)
-        at = _Moment(min(now_ms, mark_ms), order, pivot)
+        at = _Moment(min(int(now_ms), int(mark_ms)), order, pivot)
         start = pivot if order is Order.DRAW else 0
-        return View(now_ms, bool(more), [self._role_view(role, at) for role in found], start)
+        return View(int(now_ms), bool(more), [self._role_view(role, at) for role in found], start)
 
     def _learn(self, roles: list[_Role]) -> None:
         """Fetch the definitions not met before. One that is gone by now is left out of this view."""
@@ -94,8 +93,25 @@ class _Moment(NamedTuple):
     pivot: int
 
 
+class _Words:
+    """The words of a reply, one after another. Slices of a list cost less than a call a word."""
+
+    __slots__ = ("_at", "_words")
+
+    def __init__(self, words: list[Any]) -> None:
+        self._words, self._at = words, 0
+
+    def some(self, count: int) -> list[Any]:
+        """The next words."""
+        start = self._at
+        self._at += count
+        return self._words[start : self._at]
+
+
 class _Role(NamedTuple):
-    """One role as the script says it: lanes with their heads, classes with their agents' facts."""
+    """One role as the script says it: lanes with their heads, classes with their agents' facts, one
+    list a fact.
+    """
 
     name: str
     units: int
@@ -103,22 +119,23 @@ class _Role(NamedTuple):
     classes: list[tuple[str, int, int, list[list[str]]]]
 
     @classmethod
-    def read(cls, words: Iterator[Any], facts: int) -> _Role:
-        name, units = next(words), next(words)
+    def read(cls, words: _Words, facts: int) -> _Role:
+        name, units, count = words.some(3)
         lanes = []
-        for _ in range(next(words)):
-            id_, size, heads = next(words), next(words), next(words)
-            lanes.append((id_, size, [_head(next(words), next(words)) for _ in range(heads)]))
+        for _ in range(count):
+            id_, size, shown = words.some(3)
+            row = words.some(2 * shown)
+            heads = [
+                Head(float(order), task) for task, order in zip(row[::2], row[1::2], strict=True)
+            ]
+            lanes.append((id_, size, heads))
+        (count,) = words.some(1)
         classes = []
-        for _ in range(next(words)):
-            id_, size, agents, extra = next(words), next(words), next(words), next(words)
-            rows = [list(islice(words, facts)) for _ in range(agents)]
-            classes.append((id_, size, extra, rows))
+        for _ in range(count):
+            id_, size, shown, extra = words.some(4)
+            row = words.some(shown * facts)
+            classes.append((id_, size, extra, [row[at::facts] for at in range(facts)]))
         return cls(name, units, lanes, classes)
-
-
-def _head(task: str, order: str) -> Head:
-    return Head(float(order), task)
 
 
 #: Few declarations are in use at a time, and each is read in every view.
@@ -126,10 +143,10 @@ _declared = lru_cache(maxsize=10_000)(Declared.read)
 
 
 def _agents(cls: AgentClass, at: _Moment, facts: list[list[str]]) -> list[FreeAgent]:
-    most, out = cls.max_concurrent, []
-    for id_, used, freed_us, beat_ms, packed, *turn in facts:
+    most, mark_ms, out = cls.max_concurrent, at.mark_ms, []
+    for id_, used, freed_us, beat_ms, packed, *turn in zip(*facts, strict=True):
         ttl_ms, interval_ms, type_ = _declared(packed)
-        fitness = health(at.mark_ms - int(beat_ms), interval_ms, ttl_ms)
+        fitness = health(mark_ms - int(beat_ms), interval_ms, ttl_ms)
         near = _nearness(at, int(turn[0])) if turn else 0.0
         out.append(FreeAgent(id_, type_, most, int(used), fitness, int(freed_us), near))
     return out
