@@ -42,6 +42,7 @@ class BlockingDriver:
         self.watch = Watch(self._start)
         self._due: queue.SimpleQueue[tuple[Callback, TaskStatus] | None] = queue.SimpleQueue()
         self._caller: threading.Thread | None = None
+        self._lock = threading.Lock()
 
     def run(self, exchange: Exchange[T]) -> T:
         """The answer of an exchange."""
@@ -58,11 +59,12 @@ class BlockingDriver:
             if not isinstance(ended, TaskStatus):
                 log.warning("callback_dropped", text=str(ended)[:200])
                 return
-            if self._caller is None or not self._caller.is_alive():
-                self._caller = threading.Thread(
-                    target=self._call, name="balancer-callbacks", daemon=True
-                )
-                self._caller.start()
+            with self._lock:
+                if self._caller is None or not self._caller.is_alive():
+                    self._caller = threading.Thread(
+                        target=self._call, name="balancer-callbacks", daemon=True
+                    )
+                    self._caller.start()
             self._due.put((callback, ended))
 
         return deliver

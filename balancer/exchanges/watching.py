@@ -86,8 +86,8 @@ class Watch:
                 self._listened = self._placed = False
             self._waiting.setdefault(task_id, []).append(deliver)
             if not self._listened:
-                self._listened = True
                 self._start(pool)
+                self._listened = True
             return self._placed
 
     def drop(self, task_id: str, deliver: Deliver) -> None:
@@ -115,6 +115,10 @@ class Watch:
             try:
                 if (yield from self._follow(pool)):
                     return
+            except GeneratorExit:  # its driver was cancelled
+                with self._lock:
+                    self._listened = self._placed = False
+                raise
             except Exception as error:
                 if self._ends(closed_only=True):
                     return

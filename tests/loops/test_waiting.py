@@ -430,6 +430,29 @@ def test_a_cancelled_await_waits_no_more_and_harms_no_other(
     asyncio.run(main())
 
 
+@pytest.mark.usefixtures("no_sweeps")
+def test_a_reader_that_was_cancelled_is_replaced(redis_server: EmbeddedRedis, pool: Pool) -> None:
+    async def main() -> None:
+        async with AsyncBalancer(redis_server.url, pool.name) as producer:
+            submit(pool, "t1")
+            for _ in range(2):
+                waiting_ = asyncio.ensure_future(producer.wait("t1", 12))
+                while not listening(pool):
+                    await asyncio.sleep(0.01)
+                if (reader := producer._driver._listening) and not waiting_.done():
+                    reader.cancel()
+                    await asyncio.wait([reader])
+                waiting_.cancel()
+                await asyncio.wait([waiting_])
+            last = asyncio.ensure_future(producer.wait("t1", 12))
+            while not listening(pool):
+                await asyncio.sleep(0.01)
+            cancelling.cancel(pool, ["t1"])
+            assert (await asyncio.wait_for(last, 5)).state == "cancelled"
+
+    asyncio.run(main())
+
+
 def test_asyncio_callbacks_may_be_functions_or_coroutines(
     redis_server: EmbeddedRedis, pool: Pool
 ) -> None:
