@@ -5,11 +5,23 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from functools import partial
-from itertools import islice
+from itertools import cycle, islice
 
-from balancer.core.model import Mode, Task
+from balancer.core.model import Mode, Priority, Task
 from balancer.core.planner import Planner, Proposal
-from balancer.ledger import beat, cancel, commit, recount, release, settle, submit, timeout
+from balancer.ledger import (
+    beat,
+    cancel,
+    commit,
+    gc,
+    recount,
+    release,
+    reprioritise,
+    retry,
+    settle,
+    submit,
+    timeout,
+)
 from balancer.ledger import due as due_
 from balancer.ledger import reclaim as reclaim_
 from balancer.ledger import tick as tick_
@@ -167,6 +179,52 @@ def cancels(pool: Pool, _calls: int) -> Prepare:
         return partial(cancel.cancel, pool, [task.id for task in page])
 
     return prepare
+
+
+def cancels_of_running(pool: Pool, calls: int) -> Prepare:
+    _agents(pool)
+    fleet.fill(pool, cancel.CAP * calls)
+
+    def prepare() -> Callable[[], object]:
+        ids = [lease.task for lease in fleet.assign(pool, cancel.CAP)]
+        return partial(cancel.cancel, pool, ids)
+
+    return prepare
+
+
+def _dead(pool: Pool, count: int) -> list[str]:
+    """So many tasks that failed for good."""
+    tasks = [Task(role="dev", max_failures=1) for _ in range(count)]
+    submit.submit(pool, tasks)
+    for _ in range(count // settle.CAP):
+        _settling(pool, fleet.assign(pool, settle.CAP), Status.FAILED)()
+    return [task.id for task in tasks]
+
+
+def retries(pool: Pool, calls: int) -> Prepare:
+    _agents(pool)
+    ids = iter(_dead(pool, retry.CAP * calls))
+    return lambda: partial(retry.retry, pool, list(islice(ids, retry.CAP)))
+
+
+def moves(pool: Pool, _calls: int) -> Prepare:
+    source = fleet.tasks()
+    priorities = cycle(Priority)
+
+    def prepare() -> Callable[[], object]:
+        page, priority = list(islice(source, reprioritise.CAP)), next(priorities)
+        submit.submit(
+            pool, [task.model_copy(update={"priority": next(priorities)}) for task in page]
+        )
+        return partial(reprioritise.reprioritise, pool, [task.id for task in page], priority)
+
+    return prepare
+
+
+def forgets(pool: Pool, calls: int) -> Prepare:
+    _agents(pool)
+    _dead(pool, gc.CAP * calls)
+    return lambda: partial(pool.run, gc.SCRIPT, [0, 0])
 
 
 def ticks(pool: Pool, _calls: int) -> Prepare:

@@ -6,14 +6,15 @@
 -- Keeps   a task that an agent holds keeps its lease, and ends with it, however that ends
 -- Uses    waiting, task
 if #ARGV < 5 or #ARGV > 204 then bad('tasks: from 1 to 200') end
-local reply, words = {}, (string.gsub(ARGV[4], '%c', ' '))
+local reply, words, has_removed = {}, (string.gsub(ARGV[4], '%c', ' ')), false
 
 -- The wish goes into the agent's inbox, once a lease; the lease remembers its entry.
 local function ask_to_stop(t)
   local record = redis.call('HGET', k_held(t.agent), t.nonce)
   if string.find(record, ' cancel=', 1, true) then return end
   -- A removal of nothing goes first: after it the rest runs even when Redis is out of memory.
-  redis.call('ZREM', k_pending(t.role), t.id)
+  if not has_removed then redis.call('ZREM', k_pending(t.role), t.id) end
+  has_removed = true
   local entry = redis.call('XADD', k_inbox(t.agent), '*', 'v', '1', 'kind', 'cancel', 'task', t.id, 'attempt', t.attempt, 'lease', t.nonce)
   redis.call('HSET', k_held(t.agent), t.nonce, record .. ' cancel=' .. entry)
   redis.call('HSET', k_task(t.id), 'cancel', ARGV[4])
