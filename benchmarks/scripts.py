@@ -53,7 +53,7 @@ def run(bench: Bench) -> None:
     """Add the server time of every script, by the server's own clock."""
     calls = bench.pick(15, 4)
     for name, set_up in CASES:
-        with bench.pool(PoolSettings(retry_delay_s=0.001)) as pool:
+        with bench.pool(PoolSettings(retry_delay_s=0.001, max_losses=100)) as pool:
             prepare = set_up(pool, calls)
             values = []
             for _ in range(calls):

@@ -50,17 +50,14 @@ for i = 1, #held, 2 do
     close_lease(t, a, 'revoked')
     remember_try(t, 'lost')
     local losses = t.losses + 1
-    redis.call('HSET', k_task(task_id), 'losses', losses, 'close', t.close)
     count(t.role, 'reclaimed', 1)
-    if t.cancel then
-      end_cancelled(t, '0')
-      ended = ended + 1
-    elseif losses >= max_losses then
-      finish(t, 'dead', 'lost', '0')
+    if t.cancel or losses >= max_losses then
+      redis.call('HSET', k_task(task_id), 'losses', losses)
+      if t.cancel then end_cancelled(t, '0') else finish(t, 'dead', 'lost', '0') end
       ended = ended + 1
     else
       if is_last_life(losses, max_losses) and not is_alone(t.lane) then change_lane(t, true) end
-      redis.call('HSET', k_task(task_id), 'state', 'pending', 'lane', t.lane)
+      redis.call('HSET', k_task(task_id), 'state', 'pending', 'lane', t.lane, 'losses', losses, 'close', t.close)
       place(t)
       requeued = requeued + 1
     end
