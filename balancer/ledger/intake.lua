@@ -8,9 +8,12 @@ for i = 1, int(ARGV[4], 1, 200, 'lanes') do
   lanes[i] = { id = arg(), role = arg(), category = arg(), cost = int(arg(), 1, 1000, 'cost'), def = arg(), refs = 0 }
 end
 while at < #ARGV do
-  local t = { id = arg(), l = lanes[int(arg(), 1, #lanes, 'lane')], d = arg(), body = arg(), not_before_us = 0, parents = {} }
-  local asked = arg()
-  for i = 1, int(arg(), 0, 1000, 'parents') do t.parents[i] = arg() end
+  local t = { id = arg(), l = lanes[int(arg(), 1, #lanes, 'lane')], d = arg(), body = arg(), not_before_us = 0 }
+  local asked, parents = arg(), arg()
+  if parents ~= '0' then
+    t.parents = {}
+    for i = 1, int(parents, 0, 1000, 'parents') do t.parents[i] = arg() end
+  end
   if asked ~= '' then
     local o, not_before_us = string.match(asked, '^(.*)|(%d+)$')
     if not o or (o ~= '' and not string.match(o, '^%a+|%d+|%d+|%x*$')) then bad('options: ' .. asked) end

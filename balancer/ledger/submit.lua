@@ -6,13 +6,15 @@
 -- Outcomes accepted, scheduled, blocked, duplicate, conflict, queue_full, redis_full, unknown_parent, dead_parent, skipped, expired, cost_over_max, too_many_lanes, too_many_roles, too_many_children
 -- Keeps   a task id names one definition for ever, a dedup key one task; a parent exists before its child, so there is no cycle
 -- Uses    waiting, task, intake
-local new_lanes, memory_full = redis.call('HLEN', K.lanedef), redis.call('HGET', KEYS[1], 'memory_full')
+local new_lanes
 for _, l in ipairs(lanes) do
   l.r = role_of(l.role)
   if l.cost > tonumber(l.r.max_cost) then
     l.refused = { 'cost_over_max', l.r.max_cost }
-  elseif redis.call('HEXISTS', K.lanedef, l.id) == 0 then
-    new_lanes = new_lanes + 1
+  elseif redis.call('HEXISTS', K.lanedef, l.id) == 1 then
+    l.known = true
+  else
+    new_lanes = (new_lanes or redis.call('HLEN', K.lanedef)) + 1
     if new_lanes > 10000 then l.refused = { 'too_many_lanes', '10000' } end
   end
 end
@@ -22,6 +24,7 @@ local function known_as(t)
   if known[1] then
     return string.match(known[1], '%x+$') == string.match(t.d, '%x+$') and 'duplicate' or 'conflict', known[2]
   end
+  if not t.o then return nil end
   local _, _, _, hash = options(t)
   if hash == '' then return nil end
   t.dedup = k_dedup(hash)
@@ -34,14 +37,13 @@ local function refused(t)
   local r = t.l.r
   if t.l.refused then return t.l.refused[1], t.l.refused[2] end
   if not r.known and redis.call('SISMEMBER', K.roles, r.name) == 0 and redis.call('SCARD', K.roles) >= 256 then return 'too_many_roles', '256' end
-  if memory_full then return 'redis_full', '' end
+  if MEMORY_FULL then return 'redis_full', '' end
   if r.waiting >= r.max_pending then return 'queue_full', fullness(r) end
 end
 
 -- Sets t.open; a task whose end is decided already says so.
 local function look_at_parents(t)
   local policy, failed = options(t), nil
-  t.open = {}
   for _, parent in ipairs(t.parents) do
     local state = redis.call('HGET', k_task(parent), 'state')
     if not state then return 'unknown_parent', parent end
@@ -49,6 +51,7 @@ local function look_at_parents(t)
       failed = failed or parent
     elseif state ~= 'completed' then
       if redis.call('ZCARD', k_children(parent)) >= 10000 then return 'too_many_children', parent end
+      t.open = t.open or {}
       t.open[#t.open + 1] = parent
     end
   end
@@ -58,11 +61,13 @@ end
 local function judge(t)
   local outcome, detail = known_as(t)
   if not outcome then outcome, detail = refused(t) end
-  if not outcome then outcome, detail = look_at_parents(t) end
+  if not outcome and t.parents then outcome, detail = look_at_parents(t) end
   if outcome then return outcome, detail end
-  local _, expires_us = options(t)
-  if expires_us > 0 and expires_us <= now_us then return 'expired', '' end
-  return #t.open > 0 and 'blocked' or t.not_before_us > now_us and 'scheduled' or 'accepted', t.l.r.detail
+  if t.o then
+    local _, expires_us = options(t)
+    if expires_us > 0 and expires_us <= now_us then return 'expired', '' end
+  end
+  return t.open and 'blocked' or t.not_before_us > now_us and 'scheduled' or 'accepted', t.l.r.detail
 end
 
 local STATE = { accepted = 'pending', scheduled = 'scheduled', blocked = 'blocked', dead_parent = 'dead', skipped = 'cancelled', expired = 'dead' }
@@ -110,7 +115,7 @@ for _, t in ipairs(tasks) do
 end
 for _, l in ipairs(lanes) do
   if l.refs > 0 then
-    redis.call('HSET', K.lanedef, l.id, l.def)
+    if not l.known then redis.call('HSET', K.lanedef, l.id, l.def) end
     redis.call('HINCRBY', K.laneref, l.id, l.refs)
   end
 end

@@ -37,7 +37,7 @@ end
 
 -- Puts a task into the queue. ready and order are text, as stored.
 local function place(t)
-  begin_wait(t, 'pending')
+  if t.o or t.state then begin_wait(t, 'pending') end
   put(PLACED, k_pending(t.role), t.ready, t.id)
   put(PLACED, k_lane(t.lane), t.order, t.id)
   LANES[t.lane] = t.role
