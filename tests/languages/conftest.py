@@ -38,6 +38,7 @@ import { appendFileSync, existsSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 export default async ({ payload }, signal) => {
   appendFileSync('began', `${process.pid}\\n`);
+  signal.addEventListener('abort', () => appendFileSync('stopped', ''));
   if (payload === 'fail') throw new Error('no luck');
   while (payload === 'wait' && !existsSync('gate') && !signal.aborted) await sleep(20);
   if (payload === 'large') return 'x'.repeat(5000);

@@ -77,12 +77,15 @@ def test_it_does_what_it_is_given_and_says_how_that_ended(
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_lets_it_finish_and_say_stopped(
-    agents: Agents, producer: Balancer, number: signal.Signals
+    agents: Agents, producer: Balancer, rig: Rig, number: signal.Signals
 ) -> None:
     running = agents.start()
     task = producer.submit(role="dev", payload="wait")
     agents.until_began()
     running.send_signal(number)
+    wait_until(lambda: rig.modes()[-1] is Mode.STOPPING, "it says that it stops")
+    rig.until_beats(2)
+    assert running.poll() is None
     agents.open_gate()
     assert producer.wait(task, timeout_s=30).state is TaskState.COMPLETED
     assert exit_code(running) == 0
@@ -189,10 +192,14 @@ def test_what_is_taken_back_is_ended_without_a_word(agents: Agents, rig: Rig) ->
     [pid] = agents.until_began()
     rig.revoke(lease)
     rig.grant(boot, "t2", body=json.dumps({"payload": 2}))
-    [done] = rig.until_completed()
-    assert done.task == "t2"
+    rig.until_completed()
     if agents.language.own_process:
         assert not is_running(pid)
+    else:
+        wait_until((agents.directory / "stopped").exists, "it was told to stop")
+    agents.open_gate()
+    rig.until_beats(2)
+    assert [done.task for done in rig.completions()] == ["t2"]
 
 
 def test_one_that_was_superseded_ends(agents: Agents, rig: Rig) -> None:
