@@ -6,7 +6,7 @@ from itertools import count
 from typing import Any, NamedTuple
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from balancer.core.lanes import Lane, lane_definition
@@ -103,7 +103,7 @@ HISTORIES = st.builds(
 
 @given(history=HISTORIES)
 @settings(
-    max_examples=25, database=None, deadline=None, derandomize=True,
+    max_examples=25, database=None, deadline=None, derandomize=True, phases=[Phase.generate],
     suppress_health_check=list(HealthCheck),
 )  # fmt: skip
 def _innocents_survive(client: TextRedis, history: History) -> None:
