@@ -355,6 +355,7 @@ def test_a_guardian_that_was_killed_is_replaced(rig: Rig, tmp_path: Path) -> Non
         first = pids_in(tmp_path / "pids", 2)
         [guardian] = [pid for pid in children(running.pid) if pid not in first]
         os.kill(guardian, signal.SIGKILL)
+        wait_until(lambda: not is_running(guardian), "the guardian is dead")
         rig.grant(boot, "t2")
         pids = pids_in(tmp_path / "pids", 4)
         known = {guardian, *pids}
