@@ -436,21 +436,21 @@ def test_a_reader_that_was_cancelled_is_replaced(redis_server: EmbeddedRedis, po
         async with AsyncBalancer(redis_server.url, pool.name) as producer:
             submit(pool, "t1")
             for _ in range(2):
-                waiting_ = asyncio.ensure_future(producer.wait("t1", 12))
+                given_up = asyncio.ensure_future(producer.wait("t1", 12))
                 while not listening(pool):
                     await asyncio.sleep(0.01)
-                if (reader := producer._driver._listening) and not waiting_.done():
+                if (reader := producer._driver._listening) and not given_up.done():
                     reader.cancel()
                     await asyncio.wait([reader])
-                waiting_.cancel()
-                await asyncio.wait([waiting_])
+                given_up.cancel()
+                await asyncio.wait([given_up])
             last = asyncio.ensure_future(producer.wait("t1", 12))
             while not listening(pool):
                 await asyncio.sleep(0.01)
             cancelling.cancel(pool, ["t1"])
             assert (await asyncio.wait_for(last, 5)).state == "cancelled"
 
-    asyncio.run(main())
+    asyncio.run(asyncio.wait_for(main(), 15))
 
 
 def test_asyncio_callbacks_may_be_functions_or_coroutines(
