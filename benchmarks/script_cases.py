@@ -13,11 +13,13 @@ from balancer.ledger import (
     beat,
     cancel,
     commit,
+    expire,
     gc,
     recount,
     release,
     reprioritise,
     retry,
+    role_set,
     settle,
     submit,
     timeout,
@@ -168,6 +170,20 @@ def dues(pool: Pool, calls: int) -> Prepare:
         _settling(pool, fleet.assign(pool, 100), Status.FAILED)()
     time.sleep(0.01)
     return lambda: partial(due_.due, pool)
+
+
+def expires(pool: Pool, calls: int) -> Prepare:
+    submit.submit(pool, [Task(role="dev", max_wait_s=0.001) for _ in range(200 * calls)])
+    time.sleep(0.01)
+    return lambda: partial(expire.expire, pool)
+
+
+def purges(pool: Pool, _calls: int) -> Prepare:
+    def prepare() -> Callable[[], object]:
+        submit.submit(pool, [Task(role="dev") for _ in range(200)])
+        return partial(pool.run, role_set.SCRIPT, ["dev", "purge", "pending", 0, ""])
+
+    return prepare
 
 
 def cancels(pool: Pool, _calls: int) -> Prepare:

@@ -36,6 +36,8 @@ CASES = [
     Case("reclaim, 150 leases", cases.reclaims),
     Case("timeout, 100 leases", cases.timeouts),
     Case("due, 200 retries", cases.dues),
+    Case("expire, 200 tasks", cases.expires),
+    Case("role_set, 200 tasks purged", cases.purges),
     Case("cancel, 200 tasks", cases.cancels),
     Case("cancel, 200 tasks that run", cases.cancels_of_running),
     Case("retry, 200 tasks", cases.retries),
