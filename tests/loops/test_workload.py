@@ -220,6 +220,15 @@ def test_track_completion_of_another_agents_task_changes_nothing(
     assert dump(pool.client) == before
 
 
+def test_track_completion_settles_the_named_task(workload: WorkloadBalancer, pool: Pool) -> None:
+    beat(pool, "a1", max_concurrent=2)
+    submit(pool, "t1", "t2")
+    workload.track_assignment("a1", "t1")
+    workload.track_assignment("a1", "t2")
+    assert workload.track_completion("a1", "t2")
+    assert (workload.status("t1").state, workload.status("t2").state) == ("assigned", "completed")
+
+
 def test_track_completion_tells_the_children(workload: WorkloadBalancer, pool: Pool) -> None:
     beat(pool, "a1")
     submit(pool, "t1", make_task("t2", depends_on=("t1",)))

@@ -116,3 +116,24 @@ def test_specializations_of_an_agent_that_declares_none() -> None:
     found = [settings.specializations_of(role, "kind") for role in ("dev", "none", "ops", "new")]
     assert found == [("go",), (), ("a",), ("a",)]
     assert settings.specializations_of("new", "") == ()
+
+
+def test_defaults_are_those_of_the_seeds() -> None:
+    settings = PoolSettings()
+    assert settings.weights.model_dump() == {"health": 1.0, "specialization": 0.3, "load": 0.2}
+    assert (settings.min_health, settings.max_concurrent) == (0.5, 5)
+    assert settings.specializations == {
+        "build-agent": ("feature", "bug", "infrastructure", "migration"),
+        "spec-agent": ("documentation", "technical_debt", "refactoring"),
+        "validation-agent": ("testing", "security", "performance"),
+        "ux-agent": ("ux_design", "improvement"),
+    }
+    assert settings.estimate_min == {
+        "feature": 120,
+        "bug": 60,
+        "improvement": 90,
+        "documentation": 30,
+        "refactoring": 90,
+        "testing": 60,
+    }
+    assert settings.default_estimate_min == 60
