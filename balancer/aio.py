@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from balancer.core.model import Agent, LoadMetrics, Priority, Task
-from balancer.exchanges import agents, lives, queues, submitting, tasks, waiting
+from balancer.exchanges import agents, fleet, lives, queues, submitting, tasks, waiting
 from balancer.exchanges.awaiting import AsyncDriver
 from balancer.exchanges.opening import DEADLINE_S, address, opened
 from balancer.exchanges.watching import Callback
@@ -145,8 +145,8 @@ class AsyncBalancer:
         return await self._ask(read.load_metrics.steps(await self.pool()))
 
     async def agents(self, limit: int = read.MOST) -> list[Agent]:
-        """Known agents, live ones first."""
-        return await self._ask(read.agents.steps(await self.pool(), limit))
+        """Known agents, live ones first; at most `limit`, and 1,000."""
+        return await self._ask(fleet.known(await self.pool(), limit))
 
     async def queues(self) -> list[RoleQueue]:
         """Depth, age and capacity of every role."""

@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from balancer.core.model import Agent, LoadMetrics, Priority, Task
-from balancer.exchanges import agents, lives, queues, submitting, tasks, waiting
+from balancer.exchanges import agents, fleet, lives, queues, submitting, tasks, waiting
 from balancer.exchanges.blocking import BlockingDriver
 from balancer.exchanges.opening import DEADLINE_S, address, opened
 from balancer.exchanges.watching import Callback
@@ -229,8 +229,12 @@ class Balancer:
         return self._ask(read.load_metrics.steps(self._pool))
 
     def agents(self, limit: int = read.MOST) -> list[Agent]:
-        """Known agents, live ones first."""
-        return self._ask(read.agents.steps(self._pool, limit))
+        """Known agents, live ones first; at most `limit`, and 1,000.
+
+        Raises:
+            InvalidInput: limit is no whole number from 1 on.
+        """
+        return self._ask(fleet.known(self._pool, limit))
 
     def queues(self) -> list[RoleQueue]:
         """Depth, age and capacity of every role."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import difflib
 import graphlib
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any, get_args
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -14,7 +14,10 @@ from balancer.core.errors import Conflict, InvalidInput, QueueFull, RedisFull, R
 from balancer.core.model import Task
 from balancer.core.moments import TIME_RULE
 from balancer.core.names import is_name
+from balancer.core.payload import MAX_INT
 from balancer.ledger.submit import Outcome, QueueState, Submitted
+
+T = TypeVar("T")
 
 #: The rule for names, for people.
 NAME_IN_WORDS = "is not a name (letters, digits, '.', '_', '-'; at most 64)"
@@ -39,8 +42,10 @@ def made_task(task: Task | Mapping[str, Any] | None, fields: Mapping[str, Any]) 
     """
     if isinstance(task, Task):
         return task
+    if not isinstance(task, Mapping | None):
+        raise InvalidInput(f"task: {task!r:.80} is neither a Task nor a mapping of its fields")
     try:
-        return Task(**{**(task or {}), **fields})
+        return Task.model_validate({**(task or {}), **fields})
     except ValidationError as error:
         raise InvalidInput(broken_rules(error)) from None
 
@@ -83,6 +88,13 @@ def check_text(name: str, value: object) -> None:
         raise InvalidInput(f"{name}: {shown!r} {NOT_UNICODE}") from None
 
 
+def listed(name: str, values: Iterable[T]) -> list[T]:
+    """The values as a list; raises InvalidInput where there are none to go through."""
+    if not isinstance(values, Iterable):
+        raise InvalidInput(f"{name}: {values!r:.80} is not a list")
+    return list(values)
+
+
 def check_count(name: str, value: object, most: int) -> None:
     """Raises InvalidInput where it is no whole number from 1 to `most`."""
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
@@ -91,7 +103,11 @@ def check_count(name: str, value: object, most: int) -> None:
 
 def check_seconds(name: str, value: object) -> None:
     """Raises InvalidInput where it is no number of seconds; infinity is one."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
+    is_number = not isinstance(value, bool) and (
+        (isinstance(value, int) and abs(value) <= MAX_INT)
+        or (isinstance(value, float) and not math.isnan(value))
+    )
+    if not is_number:
         raise InvalidInput(f"{name}: {value!r:.80} is not a number of seconds")
 
 
@@ -148,6 +164,8 @@ def queue_full(what: str, state: QueueState) -> QueueFull:
 
 def check_ids(names: Sequence[str], what: str = "task id") -> None:
     """Raises InvalidInput where one cannot be a task's id, or what else it should be."""
+    if isinstance(names, str) or not isinstance(names, Sequence):
+        raise InvalidInput(f"{what}s: {names!r:.80} is not a list of names")
     for name in names:
         if not is_name(name):
             raise InvalidInput(f"{what}: {str(name)[:80]!r} {NAME_IN_WORDS}")

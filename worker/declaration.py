@@ -15,6 +15,9 @@ from balancer.protocol import (
 )
 from worker.runtime import Settings
 
+#: Longest interval and time to live, seconds.
+_MOST_S = 7 * 86_400
+
 
 @dataclass(frozen=True)
 class Declaration:
@@ -36,14 +39,17 @@ class Declaration:
         Raises:
             ValueError: names the argument and its rule.
         """
-        if isinstance(self.max_concurrent, bool) or self.max_concurrent < 1:
-            raise ValueError(f"max_concurrent: {self.max_concurrent!r} is not at least 1")
+        units: object = self.max_concurrent
+        if isinstance(units, bool) or not isinstance(units, int) or units < 1:
+            raise ValueError(f"max_concurrent: {units!r:.80} is not a whole number of at least 1")
+        if isinstance(self.specializations, str):
+            raise ValueError(f"specializations: {self.specializations!r:.80} is not a list of names")
         fields = {
             "agent": self.id,
             "role": self.role,
             "max_concurrent": str(self.max_concurrent),
-            "interval_ms": str(round(1_000 * self.interval_s)),
-            "ttl_ms": str(round(1_000 * self.ttl_s)),
+            "interval_ms": _milliseconds("interval_s", self.interval_s),
+            "ttl_ms": _milliseconds("ttl_s", self.ttl_s),
             "boot": new_nonce(),
             "seq": "1",
         }
@@ -59,3 +65,11 @@ class Declaration:
         return Settings(
             declaration=declaration, units=self.max_concurrent, redis_url=url, pool=pool
         )
+
+
+def _milliseconds(name: str, seconds: object) -> str:
+    """As a heartbeat says it; its own bounds are checked where it is read."""
+    is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+    if not is_number or not 0 <= seconds <= _MOST_S:  # type: ignore[operator]
+        raise ValueError(f"{name}: {seconds!r:.80} is not a number of seconds from 0 to {_MOST_S}")
+    return str(round(1_000 * seconds))  # type: ignore[operator]

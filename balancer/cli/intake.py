@@ -61,7 +61,7 @@ def _sent(balancer: Balancer, task: Task) -> str:
 
 def read_tasks(file: str | None, fields: dict[str, Any]) -> list[Task]:
     """A task a line: of the file, or of standard input, which without a file holds payloads."""
-    path = file or "-"
+    path = "-" if file is None else file
     place = "stdin" if path == "-" else path
     tasks: list[Task] = []
     for number, line in enumerate(read_text(path, "--file").split("\n"), 1):

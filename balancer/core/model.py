@@ -76,9 +76,9 @@ class Task(BaseModel):
     max_failures: Annotated[int, Field(strict=True, ge=1, le=100)] = Field(
         default=3, description="a task that failed this often is dead"
     )
-    run_timeout_s: Annotated[float, Field(ge=1, le=MAX_RUN_TIMEOUT_S, allow_inf_nan=False)] = Field(
-        default=86_400, description="a try that runs longer has failed"
-    )
+    run_timeout_s: Annotated[
+        float, Field(strict=True, ge=1, le=MAX_RUN_TIMEOUT_S, allow_inf_nan=False)
+    ] = Field(default=86_400, description="a try that runs longer has failed")
     dedup_key: Annotated[str, Field(strict=True, min_length=1, max_length=MAX_DEDUP_KEY)] | None = (
         Field(
             default=None,
@@ -90,9 +90,9 @@ class Task(BaseModel):
         default=None,
         description="no try starts after this time: a task that waits then is dead; a run goes on",
     )
-    max_wait_s: Annotated[float, Field(ge=0.001, le=MAX_WAIT_S, allow_inf_nan=False)] | None = (
-        Field(default=None, description="dead when no agent had it so long after it became ready")
-    )
+    max_wait_s: (
+        Annotated[float, Field(strict=True, ge=0.001, le=MAX_WAIT_S, allow_inf_nan=False)] | None
+    ) = Field(default=None, description="dead when no agent had it so long after it became ready")
     on_parent_failure: ParentPolicy = Field(
         default=ParentPolicy.FAIL,
         description="when a parent dies or is cancelled: fail with it, skip (cancelled), run anyway",

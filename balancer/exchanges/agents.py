@@ -23,7 +23,7 @@ def retire(pool: PoolRef, agent_id: str, deadline_s: float) -> Exchange[int]:
     """It gets nothing new and is gone at the deadline; how many leases it holds."""
     check_seconds("deadline_s", deadline_s)
     if not 0 <= deadline_s <= MOST_DEADLINE_S:
-        raise InvalidInput(f"deadline_s: {deadline_s:g} is not from 0 to {MOST_DEADLINE_S}")
+        raise InvalidInput(f"deadline_s: {deadline_s!r:.80} is not from 0 to {MOST_DEADLINE_S}")
     return (yield from _say(pool, agent_id, Verb.RETIRE, deadline_s))
 
 

@@ -11,6 +11,7 @@ import structlog
 
 from balancer.exchanges.opening import patient
 from balancer.exchanges.watching import BLOCK_S, Callback, Deliver, Ended, Watch
+from balancer.inputs import check_seconds
 from balancer.ledger.exchange import Exchange, T, drive, wired
 from balancer.ledger.pool import PoolRef
 from balancer.ledger.read import TaskStatus
@@ -36,6 +37,7 @@ class BlockingDriver:
     """
 
     def __init__(self, url: str, pool: str, deadline_s: float) -> None:
+        check_seconds("deadline_s", deadline_s)
         self._url, self._name, self._deadline_s = url, pool, deadline_s
         self._wait_replicas = parse_address(url).wait_replicas
         self.client = connect(url, pool=pool)

@@ -4,9 +4,19 @@ from __future__ import annotations
 
 from balancer.core.invariants import waiting
 from balancer.core.model import Agent
+from balancer.inputs import check_count
 from balancer.ledger import read
 from balancer.ledger.exchange import Command, Exchange
 from balancer.ledger.pool import PoolRef
+
+#: Most agents that a pool knows, those that are gone included.
+MOST_AGENTS = 50_000
+
+
+def known(pool: PoolRef, limit: int) -> Exchange[list[Agent]]:
+    """Known agents, live ones first; a page of read.MOST at most."""
+    check_count("limit", limit, MOST_AGENTS)
+    return (yield from read.agents.steps(pool, limit))
 
 
 def everyone(pool: PoolRef) -> Exchange[list[Agent]]:

@@ -7,10 +7,11 @@ from typing import Any
 
 from balancer.core.errors import BalancerError, InvalidInput
 from balancer.core.model import Task
+from balancer.core.payload import encode_body
 from balancer.exchanges import waiting
 from balancer.exchanges.room import with_room
 from balancer.exchanges.watching import Callback, Driver
-from balancer.inputs import check_callback, check_cycles, made_task, stored
+from balancer.inputs import check_callback, check_cycles, listed, made_task, stored
 from balancer.ledger import submit as submitting
 from balancer.ledger.exchange import Exchange
 from balancer.ledger.pool import PoolRef
@@ -49,7 +50,7 @@ def submit_many(
     if on_completion is not None:
         check_callback(on_completion)
     made = []
-    for at, task in enumerate(tasks):
+    for at, task in enumerate(listed("tasks", tasks)):
         try:
             made.append(made_task(task, {}))
         except InvalidInput as error:
@@ -60,8 +61,18 @@ def submit_many(
     except BalancerError:
         raise
     except ValueError as error:
-        raise InvalidInput(str(error)) from None
+        raise InvalidInput(f"{_too_large(made)}{error}") from None
     if on_completion is not None:
         known = [answer.task_id for answer in answers if answer.outcome.is_stored]
         yield from waiting.on_completion(pool, driver, known, on_completion)
     return answers
+
+
+def _too_large(made: list[Task]) -> str:
+    """The place of the first task whose body is too large, where there are several."""
+    for at, task in enumerate(made if len(made) > 1 else ()):
+        try:
+            encode_body(task.description, task.payload)
+        except ValueError:
+            return f"task {at}: "
+    return ""

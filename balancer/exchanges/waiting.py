@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from balancer.core.errors import BalancerError, WaitTimeout
 from balancer.exchanges import tasks
 from balancer.exchanges.watching import Callback, Deliver, Driver, Ended, Watch, missing
-from balancer.inputs import check_callback, check_seconds
+from balancer.inputs import check_callback, check_ids, check_seconds, listed
 from balancer.ledger.exchange import Exchange, Pause, Signal
 from balancer.ledger.pool import PoolRef
 from balancer.ledger.read import TaskStatus
@@ -56,6 +56,7 @@ def wait_many(
 ) -> Exchange[list[TaskStatus]]:
     """The statuses of tasks once all have ended, or WaitTimeout."""
     check_seconds("timeout_s", timeout_s)
+    check_ids(task_ids)
     signal, watch = driver.signal(), driver.watch
     ends = _Ends(task_ids, signal)
     delivers = {task_id: ends.deliver_of(task_id) for task_id in ends.found}
@@ -87,8 +88,9 @@ def on_completion(
     pool: PoolRef, driver: Driver, task_ids: str | Iterable[str], callback: Callback
 ) -> Exchange[None]:
     """Have the callback called once for each task, with its final status."""
-    ids = [task_ids] if isinstance(task_ids, str) else task_ids
     check_callback(callback)
+    ids = [task_ids] if isinstance(task_ids, str) else listed("task ids", task_ids)
+    check_ids(ids)
     yield from follow(pool, driver.watch, {id_: driver.deliver_to(callback) for id_ in ids})
 
 

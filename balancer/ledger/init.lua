@@ -4,6 +4,12 @@
 -- Returns {outcome, genesis, schema, min_reader, clock, settings JSON}; only `created` writes
 -- Outcomes created, exists, not_empty
 -- Keeps   the settings of an existing pool, whatever this call brings
+for i = 6, #ARGV, 2 do
+  -- Only what can bound anything: nothing is larger than "nan".
+  local n = string.match(ARGV[i + 1] or '', '^%d+$') and tonumber(ARGV[i + 1])
+  if not n or n > 1000000000 then return redis.error_reply('BAD_ARG ' .. ARGV[i] .. ': ' .. tostring(ARGV[i + 1]) .. ' is not a whole number up to 1000000000') end
+end
+if ARGV[2] ~= string.match(ARGV[2] or '', '^%d%d?%d?$') then return redis.error_reply('BAD_ARG schema: ' .. tostring(ARGV[2])) end
 local P = string.sub(KEYS[1], 1, -5)
 local genesis = redis.call('HGET', KEYS[1], 'genesis')
 local outcome = 'exists'

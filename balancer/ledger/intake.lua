@@ -17,10 +17,17 @@ while at < #ARGV do
   if asked ~= '' then
     local o, not_before_us = string.match(asked, '^(.*)|(%d+)$')
     if not o or (o ~= '' and not string.match(o, '^%a+|%d+|%d+|%x*$')) then bad('options: ' .. asked) end
+    if o ~= '' then
+      local expires_us, max_wait_ms = string.match(o, '|(%d+)|(%d+)|')
+      int(expires_us, 0, 9007199254740991, 'expires_us')
+      int(max_wait_ms, 0, 31536000000, 'max_wait_ms')
+    end
     t.o, t.not_before_us = o ~= '' and o or nil, int(not_before_us, 0, 9007199254740991, 'not_before_us')
   end
   t.role, t.lane = t.l.role, t.l.id
-  t.delay_us = tonumber(string.match(t.d, '^%a+|%d+|%d+|(%-?%d+)|%x+$')) or bad('d: ' .. t.d)
+  local failures, timeout_ms, delay_us = string.match(t.d, '^%a+|(%d+)|(%d+)|(%-?%d+)|%x+$')
+  t.delay_us = tonumber(delay_us) or bad('d: ' .. t.d)
+  if tonumber(failures) > 100 or tonumber(timeout_ms) > 2592000000 or math.abs(t.delay_us) > 86400000000 then bad('d: ' .. t.d) end
   tasks[#tasks + 1] = t
 end
 if #tasks > 200 then bad('tasks: at most 200 a call') end

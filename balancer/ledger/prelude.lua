@@ -3,7 +3,8 @@ local P = string.sub(KEYS[1], 1, -5)
 local META = redis.call('HMGET', KEYS[1], 'schema', 'min_reader', 'genesis', 'clock', 'clock_us', 'order', 'memory_full')
 if not META[3] then return redis.error_reply('SAFE_STOP there is no pool at ' .. KEYS[1]) end
 if META[3] ~= ARGV[1] then return redis.error_reply('SAFE_STOP the pool is not the one that was opened') end
-if tonumber(META[2]) > tonumber(ARGV[2]) or tonumber(META[1]) < tonumber(ARGV[2]) then
+-- Not told by comparing alone: nothing is larger or smaller than "nan".
+if not string.match(ARGV[2], '^%d+$') or tonumber(META[2]) > tonumber(ARGV[2]) or tonumber(META[1]) < tonumber(ARGV[2]) then
   return redis.error_reply('SCHEMA the pool is of version ' .. META[1] .. ' and needs ' .. META[2] .. ', this process is of version ' .. ARGV[2])
 end
 

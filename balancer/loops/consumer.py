@@ -32,6 +32,9 @@ log = structlog.get_logger("balancer")
 
 #: Longest blocking read, seconds. Also how late an idle pool's silence is known to be silence.
 BLOCK_S = 0.5
+#: Most lines about the completions of one batch.
+TOLD = 10
+_ODD = (settling.Outcome.BAD, settling.Outcome.STALE, settling.Outcome.UNKNOWN)
 #: An unacknowledged completion that lay this long belongs to a dead consumer, milliseconds: far
 #: above the time of a batch.
 CLAIM_IDLE_MS, CLAIM_EVERY_S = 5_000, 1.0
@@ -127,11 +130,13 @@ class CompletionConsumer(Loop):
         rows = self._left_over() or self._reader.new(self._block_ms)
         if not rows:
             return []
+        items = [_completion(entry, fields) for entry, fields in rows]
         outcomes = bisected(
-            [_completion(entry, fields) for entry, fields in rows],
+            items,
             self._settle,
             lambda item, why: item._replace(completion=None, reason=why, raw=item.entry),
         )
+        _tell(items, outcomes)
         while self._release_due:
             self._release_due = release(self._pool).more
         if self._retry_in_s is not None:
@@ -174,6 +179,23 @@ def _completion(entry: str, fields: Fields) -> CompletionEntry:
         return CompletionEntry(entry, read_completion(fields))
     except BadEvent as why:
         return CompletionEntry(entry, None, str(why)[:RAW], json.dumps(fields)[:RAW])
+
+
+def _tell(items: Sequence[CompletionEntry], outcomes: Sequence[settling.Outcome]) -> None:
+    """A line for each completion that changed nothing and should not have come; a storm of them is told in part."""
+    odd = [pair for pair in zip(items, outcomes, strict=True) if pair[1] in _ODD]
+    for item, outcome in odd[:TOLD]:
+        done = item.completion
+        log.warning(
+            "completion_ignored",
+            outcome=outcome.value,
+            entry=item.entry,
+            agent_id=done.agent if done else None,
+            task_id=done.task if done else None,
+            reason=item.reason,
+        )
+    if len(odd) > TOLD:
+        log.warning("completions_ignored", more=len(odd) - TOLD)
 
 
 def newest_only(items: Sequence[BeatEntry]) -> list[BeatEntry]:

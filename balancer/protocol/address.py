@@ -86,6 +86,8 @@ def parse_address(url: str) -> Address:
     Raises:
         Misconfigured: names the rule that it breaks.
     """
+    if not isinstance(url, str):
+        raise _broken("it is not a text")
     scheme, found, rest = url.partition("://")
     base, _, shape = scheme.lower().partition("+")
     kinds = {"": Topology.ONE, "sentinel": Topology.SENTINEL, "cluster": Topology.CLUSTER}

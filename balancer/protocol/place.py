@@ -21,7 +21,7 @@ def redis_url(given: str | None = None, environment: Mapping[str, str] = os.envi
     Raises:
         Misconfigured: a variable is set but empty, both are set, or the file is not fit to hold a secret.
     """
-    if given:
+    if given is not None:
         return given
     url, file = said(URL_VARIABLE, environment), said(URL_FILE_VARIABLE, environment)
     if url is not None and file is not None:
@@ -37,7 +37,7 @@ def pool_name(given: str | None = None, environment: Mapping[str, str] = os.envi
     Raises:
         Misconfigured: the variable is set but empty.
     """
-    return given or said(POOL_VARIABLE, environment) or DEFAULT_POOL
+    return said(POOL_VARIABLE, environment) or DEFAULT_POOL if given is None else given
 
 
 def said(variable: str, environment: Mapping[str, str]) -> str | None:
