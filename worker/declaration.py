@@ -43,7 +43,9 @@ class Declaration:
         if isinstance(units, bool) or not isinstance(units, int) or units < 1:
             raise ValueError(f"max_concurrent: {units!r:.80} is not a whole number of at least 1")
         if isinstance(self.specializations, str):
-            raise ValueError(f"specializations: {self.specializations!r:.80} is not a list of names")
+            raise ValueError(
+                f"specializations: {self.specializations!r:.80} is not a list of names"
+            )
         fields = {
             "agent": self.id,
             "role": self.role,
