@@ -9,7 +9,6 @@ import typer
 
 from balancer.cli import options, output
 from balancer.core.errors import InvalidInput
-from balancer.core.model import Priority
 
 TaskIds = Annotated[
     list[str] | None, typer.Argument(metavar="ID...", help="The tasks.", show_default=False)
@@ -71,7 +70,7 @@ def reprioritise(
     task_ids: TaskIds = None,
     *,
     priority: Annotated[
-        str, typer.Option(metavar="NAME", help=f"{', '.join(Priority)}.", show_default=False)
+        str, typer.Option(metavar="NAME", help="critical, high, medium or low.", show_default=False)
     ],
     redis_url: options.RedisUrl = options.DEFAULT_URL,
     pool: options.PoolName = options.DEFAULT_POOL,
