@@ -12,7 +12,7 @@ from balancer.ledger.script import Script
 SCRIPT = Script("tick")
 #: A pause of this length between ticks (nobody swept: an outage, a stopped fleet) starts a grace
 #: period, milliseconds.
-GAP_MS = 10_000
+GAP_MS = 5_000
 #: Length of a grace period beyond the gap itself, milliseconds: every live agent can be heard of
 #: within it.
 GRACE_MS = 15_000

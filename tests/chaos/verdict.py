@@ -21,7 +21,7 @@ from tests.chaos.worklog import read_worklogs
 #: Sentences of one kind that a verdict holds.
 MOST = 15
 #: What a killed agent needs until it is back, seconds.
-START_S = 2.0
+START_S = 4.0
 #: From the word that an agent shall go until it is gone and has given back what it held, milliseconds.
 REMOVAL_MS = 10_000
 #: Answers of submit that mean: the pool has the task.

@@ -31,7 +31,7 @@ from balancer.ledger.retry import retry
 from balancer.ledger.role_set import pause, purge, resume
 from balancer.ledger.settle import CompletionEntry, settle, stored_result
 from balancer.ledger.submit import submit
-from balancer.ledger.tick import GAP_MS, GRACE_MS, Memory, tick
+from balancer.ledger.tick import GRACE_MS, Memory, tick
 from balancer.ledger.timeout import GRACE_MS as TIMEOUT_GRACE_MS
 from balancer.ledger.timeout import timeout
 from balancer.ledger.view import Viewer
@@ -41,6 +41,8 @@ from tests.machine import picture
 from tests.machine.model import FINAL, Draws, Model
 
 BASE_US = 1_750_000_000_000_000
+#: What counts as a gap between sweeps: more than in a pool, for the machine's time goes in large steps.
+GAP_MS = 10_000
 SETTINGS = PoolSettings(
     max_losses=2,
     max_cost=3,
@@ -258,7 +260,7 @@ class Harness:
     def sweep(self, twice: bool = False) -> None:
         """Tick, and do all that it says is due."""
         ticked = self._both(
-            lambda: tuple(tick(self.pool, memory=Memory(self.used, 1_000))),
+            lambda: tuple(tick(self.pool, gap_ms=GAP_MS, memory=Memory(self.used, 1_000))),
             lambda: self.model.tick(GRACE_MS, GAP_MS, self.now_us, self.used),
             twice,
             part=lambda answer: answer[:4] + answer[5:],
