@@ -177,6 +177,9 @@ class Balancer:
     def retry_dead(self, role: str | None = None, reason: str | None = None) -> int:
         """Give every dead task a new life, or those of a role and with a reason (failed, timeout, lost,
         expired, parent_failed); how many there were.
+
+        Raises:
+            InvalidInput: nothing dies of that.
         """
         return self._ask(lives.retry_dead(self._pool, role, reason))
 

@@ -18,6 +18,9 @@ from balancer.ledger.read import Try
 from balancer.ledger.reprioritise import Moved
 from balancer.ledger.retry import Retried
 
+#: Of what tasks die.
+REASONS = ("failed", "timeout", "lost", "expired", "parent_failed")
+
 
 def cancel(pool: PoolRef, task_id: str, reason: str) -> Exchange[bool]:
     """Whether the task is cancelled now; else its agent was asked to stop. Conflict where it has ended."""
@@ -48,8 +51,8 @@ def retry_dead(pool: PoolRef, role: str | None, reason: str | None) -> Exchange[
     """
     if role is not None:
         check_ids([role], "role")
-    if reason is not None:
-        check_text("reason", reason)
+    if reason not in (None, *REASONS):
+        raise InvalidInput(f"reason: {reason!r:.80} is none of {', '.join(REASONS)}")
     upto_us = round((yield from read.now_s.steps(pool)) * 1_000_000)
     skip = retried = 0
     while page := (yield from read.dead.steps(pool, upto_us, skip, retrying.CAP)):

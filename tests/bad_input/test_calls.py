@@ -125,6 +125,13 @@ def test_a_reason_is_a_text(producer: Balancer, unchanged: Unchanged, reason: An
         producer.cancel("t1", reason)
 
 
+@pytest.mark.parametrize("reason", ["", "Lost", "misspelt", "a\x00", 5], ids=repr)
+def test_a_reason_of_death_is_one(producer: Balancer, unchanged: Unchanged, reason: Any) -> None:
+    """Nothing died of a word that is misspelt: that is no answer to give."""
+    with unchanged(), pytest.raises(InvalidInput, match=r"^reason: .* is none of failed, timeout"):
+        producer.retry_dead(reason=reason)
+
+
 @pytest.mark.parametrize("value", [5, b"redis://h", "", ["redis://h"]], ids=repr)
 def test_an_address_is_a_text(pool: Pool, unchanged: Unchanged, value: Any) -> None:
     """An empty one is none: the default would be somebody else's Redis."""

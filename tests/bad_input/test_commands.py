@@ -52,6 +52,7 @@ def test_usage(command: Command, unchanged: Unchanged, arguments: list[str], sai
         (["task", "retry", "a:b"], "task id: 'a:b' is not a name"),
         (["task", "retry"], "ID...: name tasks, or --all"),
         (["task", "retry", "t1", "--role", "x"], "--role, --reason: only with --all"),
+        (["task", "retry", "--all", "--reason", "misspelt"], "reason: 'misspelt' is none of failed"),
         (["task", "retry", "--all", "--role", "a*"], "role: 'a*' is not a name"),
         (["task", "reprioritise", "t1", "--priority", "urgent"], "priority: 'urgent' is none of critical"),
         (["task", "reprioritise", "--priority", "high"], "ID...: name at least one task"),
