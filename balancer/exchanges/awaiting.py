@@ -102,6 +102,9 @@ async def _call(callback: Callback, status: TaskStatus) -> None:
 async def drive(client: TextRedis, wire: Wire[T]) -> T:
     """Carry it over an asyncio client; the twin of `balancer.ledger.exchange.drive`."""
     reply: Any = None
+    task = asyncio.current_task()
+    assert task is not None
+    cancelled = task.cancelling()
     try:
         while True:
             step = wire.send(reply)
@@ -110,6 +113,9 @@ async def drive(client: TextRedis, wire: Wire[T]) -> T:
                 reply = time.monotonic()
             else:
                 reply = await _sent(client, step)
+            # The client sends by wait_for, which before Python 3.12 forgets a cancellation that comes as it ends.
+            if task.cancelling() > cancelled:
+                raise asyncio.CancelledError
     except StopIteration as done:
         return done.value  # type: ignore[no-any-return]
     finally:

@@ -105,6 +105,27 @@ def test_scripts_that_the_server_lost_are_sent_again(run: Callable[..., Any], po
     run(flushed)
 
 
+def test_a_call_that_is_cancelled_ends_at_whatever_moment_that_comes(
+    run: Callable[..., Any],
+) -> None:
+    async def cancelled(producer: AsyncBalancer) -> None:
+        await producer.submit(id="t1", role="dev")
+        for steps in range(60):
+            calls = [
+                asyncio.create_task(producer.submit(role="dev")),
+                asyncio.create_task(producer.wait("t1", 60)),
+            ]
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            asked = [call for call in calls if call.cancel()]
+            _, left = await asyncio.wait(calls, timeout=5)
+            assert not left, f"cancelled after {steps} steps"
+            assert [call.cancelled() for call in asked] == [True] * len(asked), steps
+        assert await producer.submit(id="t2", role="dev") == "t2"
+
+    run(cancelled)
+
+
 def test_no_pool_no_redis_no_address(redis_server: EmbeddedRedis, pool: Pool) -> None:
     async def main() -> None:
         with pytest.raises(PoolMissing, match="'other'"):
