@@ -95,5 +95,5 @@ class BlockingDriver:
             callback, status = due
             try:
                 callback(status)
-            except Exception:
+            except BaseException:  # sys.exit() would end this thread, and with it all that is due
                 log.exception("callback_failed", task_id=status.id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -368,6 +369,23 @@ def test_callbacks_get_the_final_status_once_and_their_errors_stop_nothing(
     ]
     failed = [row for row in logs if row["event"] == "callback_failed"]
     assert [row["task_id"] for row in failed] == ["t1"]
+
+
+def test_a_callback_that_exits_keeps_none_from_being_called(producer: Balancer, pool: Pool) -> None:
+    seen: list[str] = []
+
+    def exits(status: TaskStatus) -> None:
+        seen.append(status.id)
+        sys.exit("no")
+
+    with structlog.testing.capture_logs() as logs:
+        producer.submit_many([make_task("t1"), make_task("t2")])
+        producer.on_completion(["t1", "t2"], exits)
+        cancelling.cancel(pool, ["t1", "t2"])
+        wait_until(lambda: len(seen) == 2, "both are called")
+        producer.close()
+    failed = [row for row in logs if row["event"] == "callback_failed"]
+    assert [row["task_id"] for row in failed] == ["t1", "t2"]
 
 
 def test_callbacks_that_cannot_be(producer: Balancer, pool: Pool) -> None:
