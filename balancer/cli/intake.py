@@ -119,6 +119,15 @@ def submit_many(balancer: Balancer, tasks: list[Task], as_json: bool) -> None:
 
 
 def _tell(answer: Submitted, as_json: bool) -> None:
+    try:
+        _say(answer, as_json)
+    except (
+        BrokenPipeError
+    ):  # a reader that went away is no reason to keep the rest of the tasks back
+        output.abandon()
+
+
+def _say(answer: Submitted, as_json: bool) -> None:
     if as_json:
         output.write_json(
             {"id": answer.task_id, "outcome": answer.outcome.value, "detail": answer.detail}

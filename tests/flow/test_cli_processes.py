@@ -264,26 +264,45 @@ def test_ctrl_c_while_modules_load() -> None:
     assert (done.returncode, done.stderr) == (130, "")
 
 
-@pytest.mark.parametrize("arguments", [("task", "ls"), ("task", "ls", "--json"), ("--help",)])
-def test_a_reader_that_went_away_is_no_error(
-    server: EmbeddedRedis, arguments: tuple[str, ...]
-) -> None:
+def unread(server: EmbeddedRedis, pool: str, *arguments: str, given: str = "") -> tuple[int, str]:
+    """Exit code and stderr of a command whose stdout nobody reads."""
     with connect(server.url) as client:
-        Pool.create(client, "piped")
+        Pool.create(client, pool)
     read_end, write_end = os.pipe()
     os.close(read_end)
     with os.fdopen(write_end, "w") as stdout:
         process = subprocess.run(
             [*COMMAND, *arguments],
+            input=given,
             stdout=stdout,
             stderr=subprocess.PIPE,
             text=True,
             check=False,
             timeout=30,
             cwd=ROOT,
-            env={**os.environ, "BALANCER_REDIS_URL": server.url, "BALANCER_POOL": "piped"},
+            env={**os.environ, "BALANCER_REDIS_URL": server.url, "BALANCER_POOL": pool},
         )
-    assert (process.returncode, process.stderr) == (0, "")
+    return process.returncode, process.stderr
+
+
+@pytest.mark.parametrize("arguments", [("task", "ls"), ("task", "ls", "--json"), ("--help",)])
+def test_a_reader_that_went_away_is_no_error(
+    server: EmbeddedRedis, arguments: tuple[str, ...]
+) -> None:
+    assert unread(server, "piped", *arguments) == (0, "")
+
+
+@pytest.mark.parametrize(("options", "said"), [((), "2200 accepted\n"), (("--json",), "")])
+def test_tasks_are_submitted_whether_their_ids_are_read_or_not(
+    server: EmbeddedRedis, options: tuple[str, ...], said: str
+) -> None:
+    pool = f"bulk{len(options)}"
+
+    ended = unread(server, pool, "submit", "--file", "-", *options, given='{"role":"dev"}\n' * 2200)
+
+    assert ended == (0, said)
+    with Balancer(server.url, pool=pool) as balancer:
+        assert [queue.pending for queue in balancer.queues()] == [2200]
 
 
 @pytest.mark.parametrize(
