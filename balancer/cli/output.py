@@ -15,6 +15,8 @@ from balancer.log import printable
 
 #: What stands for nothing in a table.
 NOTHING = "-"
+#: Columns between two columns of a table.
+GAP = 2
 _STYLES = {
     "completed": "green",
     "assigned": "cyan",
@@ -95,12 +97,19 @@ def json_text(value: Any, to: TextIO | None = None) -> str:
 
 
 def table(
-    columns: Sequence[str], rows: Iterable[Sequence[object]], numbers: Sequence[str] = ()
+    columns: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    numbers: Sequence[str] = (),
+    spare: Sequence[str] = (),
 ) -> None:
-    """Rows under their columns; those named in `numbers` stand to the right."""
+    """Rows under their columns; those named in `numbers` stand to the right.
+
+    Args:
+        spare: columns that a terminal goes without when it is too narrow, the first ones first.
+    """
     cells = [[_cell(value) for value in row] for row in rows]
     if is_for_eyes(sys.stdout):
-        _draw(columns, cells, numbers)
+        _draw(columns, cells, numbers, spare)
         return
     widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
     for row in ([name.upper() for name in columns], *cells):
@@ -147,17 +156,48 @@ def _cell(value: object) -> str:
     return printable(NOTHING if value is None or value == "" else str(value))
 
 
-def _draw(columns: Sequence[str], rows: list[list[str]], numbers: Sequence[str]) -> None:
+def _draw(
+    columns: Sequence[str], rows: list[list[str]], numbers: Sequence[str], spare: Sequence[str]
+) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
+    console = Console(file=sys.stdout, highlight=False)
+    shown = [list(column) for column in zip(columns, *rows, strict=True)]
+    for name in spare:
+        if sum(_widths(shown)) <= console.width:
+            break
+        shown = [column for column in shown if column[0] != name]
     drawn = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    # The first column names the row: it is folded rather than cut, so that it can be copied.
-    least = min(20, max((len(row[0]) for row in rows), default=0))
-    drawn.add_column(columns[0].upper(), overflow="fold", min_width=least)
-    for name in columns[1:]:
-        drawn.add_column(name.upper(), justify="right" if name in numbers else "left", no_wrap=True)
-    for row in rows:
+    for at, (column, width) in enumerate(
+        zip(shown, _fitted(_widths(shown), console.width), strict=True)
+    ):
+        drawn.add_column(
+            column[0].upper(),
+            justify="right" if column[0] in numbers else "left",
+            width=width - (GAP if at < len(shown) - 1 else 0),
+            no_wrap=at > 0,
+            # The first column names the row: it is folded rather than cut, so that it can be copied.
+            overflow="ellipsis" if at else "fold",
+        )
+    for row in list(zip(*shown, strict=True))[1:]:
         drawn.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in row))
-    Console(file=sys.stdout, highlight=False).print(drawn)
+    console.print(drawn)
+
+
+def _widths(columns: Sequence[Sequence[str]]) -> list[int]:
+    """What each column takes, with the gap behind it."""
+    from rich.cells import cell_len
+
+    widths = [max(map(cell_len, column)) + GAP for column in columns]
+    return [*widths[:-1], widths[-1] - GAP]
+
+
+def _fitted(widths: list[int], room: int) -> list[int]:
+    """As many columns of a terminal in all: the first one gives what it has beyond 20, then the widest one does."""
+    first, *others = widths
+    first -= max(0, min(sum(widths) - room, first - 20 - GAP))
+    while first + sum(others) > room and max(others, default=0) > 1 + GAP:
+        others[others.index(max(others))] -= 1
+    return [first, *others]

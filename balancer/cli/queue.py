@@ -21,6 +21,8 @@ COLUMNS = (
     *("role", "queue", "pending", "oldest", "scheduled", "waiting", "limit"),
     *("agents", "used", "capacity", "completed", "dead"),
 )
+#: What a narrow terminal goes without, the first ones first: 80 columns are too few for all.
+SPARE = ("limit", "scheduled", "completed", "waiting")
 
 
 @options.verb(app, "ls")
@@ -31,7 +33,8 @@ def ls(
     as_json: options.Json = False,
 ) -> None:
     """List the roles: what waits, for how long, and who could take it. `waiting` is all that `limit`
-    bounds: pending, scheduled, blocked by other tasks, or failed and waiting for a retry.
+    bounds: pending, scheduled, blocked by other tasks, or failed and waiting for a retry. A narrow
+    terminal goes without some columns.
 
     Examples:
       balancer queue ls
@@ -142,4 +145,4 @@ def show_queues(found: Iterable[RoleQueue]) -> None:
         )
         for queue in found
     )
-    output.table(COLUMNS, rows, numbers=COLUMNS[2:])
+    output.table(COLUMNS, rows, numbers=COLUMNS[2:], spare=SPARE)
