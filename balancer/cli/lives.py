@@ -50,7 +50,7 @@ def retry(
       balancer task retry --all --role developer --reason lost
     """
     if bool(task_ids) == every:
-        raise InvalidInput("ID...: name tasks, or --all; not both")
+        raise InvalidInput("ID...: name tasks, or --all; one of the two")
     if not every and (role is not None or reason is not None):
         raise InvalidInput("--role, --reason: only with --all")
     with options.opened(redis_url, pool, options.WRITE_DEADLINE_S) as balancer:

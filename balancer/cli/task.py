@@ -29,7 +29,7 @@ def ls(
         list[str] | None,
         typer.Option(
             metavar="STATE",
-            help="blocked, pending, assigned, failed, completed, dead or cancelled; may be repeated."
+            help="scheduled, blocked, pending, assigned, failed, completed, dead or cancelled; may be repeated."
             "  [default: all, unfinished ones first]",
         ),
     ] = None,

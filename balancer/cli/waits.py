@@ -71,5 +71,5 @@ def _room(pool: Pool, status: TaskStatus) -> str:
     elif capacity and used >= capacity:
         text = f"all {output.count(capacity, 'unit')} of role {role} are used"
     else:
-        text = f"no agent of role {role} takes new work: full, stopping or silent"
+        text = f"no agent of role {role} takes new work: full, paused, stopping or silent"
     return f"{text} ({output.count(pending, 'task')} of this role pending)"

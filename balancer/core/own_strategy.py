@@ -48,7 +48,9 @@ def _found(path: str) -> Any:
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
-        raise _broken(path, f"there is no module {error.name} to import") from None
+        raise _broken(
+            path, f"there is no module {error.name} to import: install it, or set PYTHONPATH"
+        ) from None
     except Exception as error:
         raise _broken(path, f"importing it failed: {type(error).__name__}: {error}") from error
     found = getattr(module, class_name, None)
