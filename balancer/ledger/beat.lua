@@ -63,7 +63,7 @@ local function apply(b)
   local due = is_due(a)
   if a.boot ~= b.boot then
     outcome = known[1] and 'new_boot' or 'joined'
-    if is_retired(a) then unretire(a) end
+    if is_retired(a) or must_retire(a) then unretire(a) end
     if a.n > 0 then
       if rebind(b, a, max_losses) and b.mode == 'running' then b.mode = 'silent' end
       due = true

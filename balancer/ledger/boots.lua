@@ -27,6 +27,8 @@ local function refusal(b, a, entry, seq, boots)
   if a.boot ~= b.boot and string.find(boots, b.boot, 1, true) then return 'stale' end
   if a.boot ~= b.boot and not b.start and a.state == 'live' then return 'other_boot' end
   if a.boot == b.boot and is_retired(a) then return 'retired' end
+  -- What the one before it held at its deadline goes back first, uncounted. The new boot says start again.
+  if a.boot ~= b.boot and a.n > 0 and must_retire(a) then return 'retired' end
   if a.role ~= b.role and not enter_role(b.role) then return 'too_many_roles' end
   return nil
 end

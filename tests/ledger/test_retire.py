@@ -168,6 +168,57 @@ def test_the_same_boot_is_not_heard_any_more_and_a_new_one_is_a_new_agent(due: P
     assert drain(due) == {"t1": "a1"}
 
 
+def test_who_was_lost_on_its_way_out_comes_back_as_a_new_agent(
+    virtual_pool: Pool, clock: Clock
+) -> None:
+    """Nobody looks at the deadline of an agent that is gone and holds nothing."""
+    beat(virtual_pool, max_concurrent=2)
+    agent_set(virtual_pool, "a1", Verb.RETIRE, 30)
+    clock.advance(16)
+    beat(virtual_pool, "other", role="test")
+    assert reclaims.reclaim(virtual_pool, "a1").outcome == "lost"
+    clock.advance(20)
+
+    assert beat(virtual_pool, boot=2, max_concurrent=2, start=True) == "new_boot"
+    Sweeper(virtual_pool).step()
+
+    assert virtual_pool.client.hget(virtual_pool.keys.agent("a1"), "admin") == ""
+    assert entries(virtual_pool, virtual_pool.keys.inbox("a1")) == []
+    assert beat(virtual_pool, boot=2, max_concurrent=2) == "ok"
+    submit(virtual_pool, "t1")
+    assert drain(virtual_pool) == {"t1": "a1"}
+
+
+def test_who_was_lost_before_its_deadline_is_still_told_to_go(
+    virtual_pool: Pool, clock: Clock
+) -> None:
+    beat(virtual_pool, max_concurrent=2)
+    agent_set(virtual_pool, "a1", Verb.RETIRE, 30)
+    admin = virtual_pool.client.hget(virtual_pool.keys.agent("a1"), "admin")
+    clock.advance(16)
+    beat(virtual_pool, "other", role="test")
+    assert reclaims.reclaim(virtual_pool, "a1").outcome == "lost"
+
+    assert beat(virtual_pool, boot=2, max_concurrent=2, start=True) == "new_boot"
+
+    assert virtual_pool.client.hget(virtual_pool.keys.agent("a1"), "admin") == admin
+    assert len(entries(virtual_pool, virtual_pool.keys.inbox("a1"))) == 1
+
+
+def test_a_new_boot_waits_until_what_was_held_at_the_deadline_is_back(due: Pool) -> None:
+    with changes(due) as seen:
+        assert beat(due, boot=2, max_concurrent=2, start=True) == "retired"
+    assert {key for key in seen.state if not key.startswith("heartbeats ")} == {
+        "pool heartbeats_retired"
+    }
+
+    assert retire(due, "a1") == ("retired", 1, False)
+    assert beat(due, boot=2, max_concurrent=2, start=True) == "new_boot"
+
+    assert due.client.hget(due.keys.task("t1"), "losses") is None
+    assert drain(due) == {"t1": "a1"}
+
+
 def test_more_than_a_page_goes_back_in_pages(virtual_pool: Pool, clock: Clock) -> None:
     beat(virtual_pool, max_concurrent=200)
     submit(virtual_pool, *(f"t{n}" for n in range(170)))

@@ -307,7 +307,7 @@ class Model:
     def beat(self, entry: str, beat: Heartbeat, now_us: int) -> tuple[str, int]:
         """The outcome, and when the agent was heard by it (0: it was not)."""
         at, old, now_ms = entry_id(entry), self.agents.get(beat.agent), now_us // 1000
-        if old and (refusal := self._unheard(old, at, beat)):
+        if old and (refusal := self._unheard(old, at, beat, now_ms)):
             return refusal, 0
         most = beat.max_concurrent
         if most is None:
@@ -329,7 +329,8 @@ class Model:
         for lease in new.held.values():
             if self.tasks[lease.task].alone and most > old.max:
                 lease.cost = most
-        if old.admin != "retired":
+        has_left = old.admin == "retired" or (old.boot != new.boot and old.must_retire(now_ms))
+        if not has_left:
             new.admin, new.retires_ms = old.admin, old.retires_ms
         if old.boot != new.boot:
             new.boots = [old.boot, *old.boots][:BOOTS]
@@ -579,14 +580,16 @@ class Model:
         due = (is_ready, is_due("assigned"), bool(self.untold), may_expire)
         return in_grace, *due, self.is_memory_full
 
-    def _unheard(self, old: ModelAgent, at: tuple[int, int], beat: Heartbeat) -> str:
+    def _unheard(self, old: ModelAgent, at: tuple[int, int], beat: Heartbeat, now_ms: int) -> str:
         """Why a heartbeat changes nothing."""
         is_repeat = old.boot == beat.boot and beat.seq <= old.seq
         if at <= old.entry or is_repeat or beat.boot in old.boots:
             return "stale"
         if old.boot == beat.boot:
             return "retired" if old.admin == "retired" else ""
-        return "other_boot" if not beat.start and old.state == "live" else ""
+        if not beat.start and old.state == "live":
+            return "other_boot"
+        return "retired" if old.held and old.must_retire(now_ms) else ""
 
     def _refusal(self, task: ModelTask, agent: ModelAgent | None, wish: Proposal) -> str:
         if task.nonce == wish.nonce:
