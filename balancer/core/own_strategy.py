@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import math
 from typing import Any
 
 from balancer.core.errors import Misconfigured
@@ -16,6 +15,8 @@ from balancer.core.view import FreeAgent
 
 #: Most parts of one score.
 MOST_PARTS = 16
+#: Largest number of a score, with either sign: sums of them stay finite, whatever their type.
+MOST_VALUE = 1e300
 _SAMPLE_AGENT = FreeAgent("sample", "", 2, 1, 1.0, 0, 0.5)
 _SAMPLE_LANE, _SAMPLE_CLASS = Lane("sample", "general", 1), AgentClass("sample", (), 2)
 
@@ -95,7 +96,7 @@ class _Checked:
         if not isinstance(said, dict) or len(said) > MOST_PARTS:
             raise _broken(self._path, f"{part} answers {said!r:.80}, not a dict of named numbers")
         for name, value in said.items():
-            is_number = isinstance(value, int | float) and math.isfinite(value)
+            is_number = isinstance(value, int | float) and -MOST_VALUE <= value <= MOST_VALUE
             if not is_name(name) or not is_number:
                 raise _broken(self._path, f"{part} answers {name!r:.40}: {value!r:.40}")
         return said

@@ -80,6 +80,8 @@ def test_a_class_by_its_path_is_made_with_the_settings(tmp_path: Path, written: 
         ("return {}", "return {'a,b': 1}", "match_part answers 'a,b': 1"),
         ("agent.turn}", "float('nan')}", "agent_part answers 'turn': nan"),
         ("agent.turn}", "float('inf')}", "agent_part answers 'turn': inf"),
+        ("agent.turn}", "10**400}", "agent_part answers 'turn': 1000"),
+        ("agent.turn}", "-1.7e308}", "agent_part answers 'turn': -1.7e+308"),
         ("agent.turn}", "agent.speed}", "agent_part failed: AttributeError"),
         ("return {}", "return dict.fromkeys('abcdefghijklmnopq', 1)", "match_part answers"),
     ],
