@@ -125,8 +125,12 @@ class LineWriter:
         if self._stream is None:
             return
         with self._lock, suppress(OSError, ValueError):  # ValueError: closed
-            self._stream.write(line + "\n")
-            self._stream.flush()
+            try:
+                self._stream.write(line + "\n")
+                self._stream.flush()
+            except BrokenPipeError:
+                # What is buffered is written once more when the interpreter ends, and would make its exit code 120.
+                os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
 
     log = debug = info = warn = warning = msg
     fatal = failure = err = error = critical = exception = msg

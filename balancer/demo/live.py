@@ -37,7 +37,7 @@ class View:
         self._console = console or Console(stderr=True)
         self._live = (
             Live(console=self._console, auto_refresh=False, transient=True)
-            if self._console.is_terminal
+            if self._console.is_terminal and not self._console.is_dumb_terminal
             else None
         )
         self._shown_at = float("-inf")

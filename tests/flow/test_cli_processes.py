@@ -18,6 +18,7 @@ from balancer import Balancer
 from balancer.embedded import EmbeddedRedis
 from balancer.ledger.pool import Pool
 from balancer.protocol.connect import connect
+from tests.support.factories import submit
 from tests.support.wait import wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -289,6 +290,8 @@ def unread(server: EmbeddedRedis, pool: str, *arguments: str, given: str = "") -
 def test_a_reader_that_went_away_is_no_error(
     server: EmbeddedRedis, arguments: tuple[str, ...]
 ) -> None:
+    with connect(server.url) as client:
+        submit(Pool.create(client, "piped"), "t1")
     assert unread(server, "piped", *arguments) == (0, "")
 
 

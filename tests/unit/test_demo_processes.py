@@ -272,10 +272,12 @@ def sample(**fields: Any) -> Sample:
     )
 
 
-def seen(taken: Sample, *, terminal: bool) -> str:
+def seen(taken: Sample, *, terminal: bool, kind: str = "xterm") -> str:
     out, fleet = io.StringIO(), Fleet()
     fleet.tell("tester-1 died")
-    console = Console(file=out, width=80, force_terminal=terminal, color_system=None)
+    console = Console(
+        file=out, width=80, force_terminal=terminal, color_system=None, _environ={"TERM": kind}
+    )
     with View("a title", "somewhere", 50, fleet, console) as view:
         view.show(taken, {"developer": (1, 2), "tester": (2, 2)})
         view.show(sample(ended=8), {})
@@ -302,6 +304,7 @@ def test_elsewhere_one_line_says_it() -> None:
         " 12.0 s  7/50 ended  10/s  waiting: developer 30, tester 0  agents 3/4  wait p50/p95 0.25/0.50 s\n"
     )
     assert "wait p50/p95 -" in seen(sample(wait_s=None), terminal=False)
+    assert seen(sample(), terminal=True, kind="dumb") == seen(sample(), terminal=False)
 
 
 def test_what_is_open_is_all_that_has_not_ended() -> None:

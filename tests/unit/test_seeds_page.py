@@ -85,5 +85,6 @@ def test_every_row_is_proved_by_a_test_that_exists() -> None:
 
 def test_coverage_is_asked_for() -> None:
     assert "--cov-fail-under=90" in (ROOT / "Makefile").read_text()
+    assert "make test COV=1" in (ROOT / ".ci/run").read_text()
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["coverage"]["run"]
     assert settings == {"branch": True, "source": ["balancer", "worker"]}
