@@ -137,16 +137,18 @@ def test_commands_run(environment: dict[str, str], command: list[str]) -> None:
 
 
 def test_the_other_commands_exist() -> None:
-    targets = re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.M)
+    makefile = (ROOT / "Makefile").read_text()
+    targets = re.findall(r"^([a-z-]+):.*## ", makefile, re.M)
     others = [words for words in COMMANDS if words[0] != "balancer"]
     assert others
     for tool, what, *rest in others:
         if tool == "make":
             assert what in targets
+            assert all(f"$({word.partition('=')[0]})" in makefile for word in rest)
         else:
             assert tool == "python"
             assert (ROOT / what).is_file()
-        assert not rest
+            assert not rest
 
 
 def test_the_overview_names_every_command() -> None:
