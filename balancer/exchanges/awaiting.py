@@ -14,7 +14,7 @@ import structlog
 from redis.exceptions import RedisError
 
 from balancer.exchanges.opening import patient
-from balancer.exchanges.watching import BLOCK_S, Callback, Deliver, Ended, Watch
+from balancer.exchanges.watching import BLOCK_S, CLOSE_S, Callback, Deliver, Ended, Watch
 from balancer.inputs import check_seconds
 from balancer.ledger.exchange import Command, Exchange, Pause, T, Wire, wired
 from balancer.ledger.pool import PoolRef
@@ -23,9 +23,6 @@ from balancer.protocol.address import parse_address
 from balancer.protocol.connect import TextRedis, connect_async
 
 log = structlog.get_logger("balancer")
-
-#: How long `close` waits for callbacks that are due, seconds.
-CLOSE_S = 5.0
 
 
 class AsyncDriver:

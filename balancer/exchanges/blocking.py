@@ -10,7 +10,7 @@ import threading
 import structlog
 
 from balancer.exchanges.opening import patient
-from balancer.exchanges.watching import BLOCK_S, Callback, Deliver, Ended, Watch
+from balancer.exchanges.watching import BLOCK_S, CLOSE_S, Callback, Deliver, Ended, Watch
 from balancer.inputs import check_seconds
 from balancer.ledger.exchange import Exchange, T, drive, wired
 from balancer.ledger.pool import PoolRef
@@ -19,9 +19,6 @@ from balancer.protocol.address import parse_address
 from balancer.protocol.connect import connect
 
 log = structlog.get_logger("balancer")
-
-#: How long `close` waits for callbacks that are due, seconds.
-CLOSE_S = 5.0
 
 
 class BlockingDriver:

@@ -24,6 +24,8 @@ log = structlog.get_logger("balancer")
 
 #: Longest blocking read of the events stream, and how long the reader stays when nobody waits, seconds.
 BLOCK_S, LINGER_S = 1.0, 1.0
+#: How long `close` waits for callbacks that are due, seconds.
+CLOSE_S = 5.0
 #: All tasks that are waited for are read again this often, seconds; and at most so many a second.
 SWEEP_S, SWEPT_A_S = 1.0, 1_000
 #: Rest after a read in which nothing was waited for: a busy pool is read in batches.
