@@ -58,7 +58,7 @@ def demo(
     """
     from balancer.demo.options import DemoOptions
     from balancer.demo.run import run_demo
-    from balancer.demo.trace import SHIPPED
+    from balancer.trace import SHIPPED
 
     chosen = DemoOptions(
         trace=SHIPPED if trace is None else Path(trace),

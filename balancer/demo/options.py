@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from balancer.core.errors import InvalidInput
-from balancer.demo.trace import SHIPPED
+from balancer.trace import SHIPPED
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +18,7 @@ class DemoOptions:
         InvalidInput: a value is out of its bounds.
     """
 
-    #: The file to replay, in the format that `balancer.demo.trace` reads.
+    #: The file to replay, in the format that `balancer.trace` reads.
     trace: Path = SHIPPED
     #: Agents over all roles, at least two a role.
     agents: int | None = None

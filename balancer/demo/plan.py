@@ -14,7 +14,7 @@ from balancer.core.model import Task
 from balancer.core.settings import HeadStart, PoolSettings
 from balancer.demo.options import DemoOptions
 from balancer.demo.roster import AgentPlan, make_agents
-from balancer.demo.trace import Row
+from balancer.trace import Row
 
 #: Tasks a second that a small machine replays easily, and that it can bear; length of a replay, seconds.
 PACE, MOST_PACE, SHORTEST_S, LONGEST_S = 50.0, 120.0, 5.0, 36.0

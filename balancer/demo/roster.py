@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from balancer.core.errors import InvalidInput
-from balancer.demo.trace import Row
+from balancer.trace import Row
 
 #: Agents, and units for each, when nothing is asked for.
 AGENTS, UNITS_PER_AGENT = 14, 16 / 7

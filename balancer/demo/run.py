@@ -23,8 +23,8 @@ from balancer.demo.render import render
 from balancer.demo.report import make_report
 from balancer.demo.stage import POOL, Stage
 from balancer.demo.stand_in import stand_in
-from balancer.demo.trace import read
 from balancer.embedded import EmbeddedRedis, OwnRedis, ServerMissing
+from balancer.trace import read
 
 #: What the shell says of a program that Ctrl-C ended.
 INTERRUPTED = 130

@@ -11,7 +11,7 @@ from balancer.core.model import Priority
 from balancer.demo.options import DemoOptions
 from balancer.demo.plan import LONGEST_S, MOST_KILLS, MOST_PACE, Plan, make_plan
 from balancer.demo.roster import apportion, make_agents
-from balancer.demo.trace import SHIPPED, Row, read
+from balancer.trace import SHIPPED, Row, read
 
 
 def row(

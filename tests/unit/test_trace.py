@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from balancer.core.errors import InvalidInput
 from balancer.core.model import Priority
 from balancer.core.names import is_name
-from balancer.demo.trace import COLUMNS, SHIPPED, Row, read
+from balancer.trace import COLUMNS, SHIPPED, Row, read
 
 DEFAULTS = {
     "arrival_s": "0",
@@ -44,15 +44,24 @@ def ids(rows: list[Row]) -> list[str]:
 
 
 def test_read_gives_every_field_of_a_row(path: Path) -> None:
-    columns = (*COLUMNS, "description", "unknown")
+    columns = (*COLUMNS, "description", "features", "unknown")
     write(
         path,
-        {"task_id": "a", "arrival_s": "0.5", "description": "line 1\nline 2", "unknown": "x"},
+        {
+            "task_id": "a",
+            "arrival_s": "0.5",
+            "description": "line 1\nline 2",
+            "features": "sp=3",
+            "unknown": "x",
+        },
         {"task_id": "b", "arrival_s": "1", "depends_on": "a", "priority": "", "outcome": ""},
         columns=columns,
     )
 
-    assert read(path) == [
+    rows = read(path)
+
+    assert [row.line for row in rows] == [2, 4]
+    assert rows == [
         Row(
             id="a",
             arrival_s=0.5,
@@ -64,6 +73,7 @@ def test_read_gives_every_field_of_a_row(path: Path) -> None:
             depends_on=(),
             group="repo",
             outcome="done",
+            features="sp=3",
         ),
         Row(
             id="b",
@@ -76,6 +86,7 @@ def test_read_gives_every_field_of_a_row(path: Path) -> None:
             depends_on=("a",),
             group="repo",
             outcome="",
+            features="",
         ),
     ]
 

@@ -1,7 +1,7 @@
 """Reads a trace: one row a task, gzipped or plain CSV. Every value is checked.
 
-A trace has the columns in `COLUMNS`, in any order; `description` may be missing, other columns are
-ignored. Names that break the rule for names are replaced by valid ones, the same way each time.
+A trace has the columns in `COLUMNS`, in any order; `description` and `features` may be missing, other
+columns are ignored. Names that break the rule for names are replaced by valid ones, the same way each time.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ import math
 import re
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from balancer.core.errors import InvalidInput
 from balancer.core.model import Priority
 from balancer.core.names import is_name
 
-#: The trace that comes with the package; data/ATTRIBUTION.md says whose it is.
-SHIPPED = Path(__file__).parent / "data" / "copilot_agent_2025.csv.gz"
+#: The trace that comes with the package; ATTRIBUTION.md beside it says whose it is.
+SHIPPED = Path(__file__).parent / "demo" / "data" / "copilot_agent_2025.csv.gz"
 
 COLUMNS = (
     "task_id",
@@ -58,6 +58,10 @@ class Row:
     group: str
     #: How the work ended in the real world. Never an input of a decision.
     outcome: str
+    #: What else is known at submission, such as `sp=3` or `cpu_milli=4000 gpu=1`.
+    features: str = ""
+    #: Where the row starts in its file.
+    line: int = field(default=0, compare=False)
 
 
 def read(path: str | Path, limit: int | None = None) -> list[Row]:
@@ -148,6 +152,8 @@ def _row(path: Path, line: int, fields: Mapping[str, str]) -> Row:
         depends_on=tuple(dict.fromkeys(filter(None, fields["depends_on"].split(";")))),
         group=fields["group"],
         outcome=fields["outcome"],
+        features=fields.get("features", ""),
+        line=line,
     )
 
 
