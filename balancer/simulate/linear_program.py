@@ -16,6 +16,7 @@ class Optimum:
     """The solution, and what one more unit of each limit would be worth (the dual solution)."""
 
     value: float
+    x: list[float]
     duals: list[float]
 
 
@@ -40,7 +41,10 @@ def maximise(
     while True:
         enters = _entering(gains, bland=stalled >= STALLED)
         if enters is None:
-            return Optimum(-gains[-1], [-gain for gain in gains[width:-1]])
+            x = [0.0] * (width + height)
+            for row, variable in zip(table, basis, strict=True):
+                x[variable] = row[-1]
+            return Optimum(-gains[-1], x[:width], [-gain for gain in gains[width:-1]])
         leaves = _leaving(table, basis, enters)
         stalled = stalled + 1 if table[leaves][-1] <= TINY else 0
         _pivot(table, gains, leaves, enters)
