@@ -16,6 +16,7 @@ from balancer.cli.doctor import doctor
 from balancer.cli.health import health
 from balancer.cli.schema import schema
 from balancer.cli.serve import serve
+from balancer.cli.simulate import simulate
 from balancer.cli.submit import submit
 from balancer.cli.version import show_version, version
 from balancer.core.errors import BalancerError
@@ -35,7 +36,19 @@ app = options.group(
     "there, 5 conflict, 6 refused, 7 timeout, 75 full, 77 denied,\n"
     "78 configuration, 130 interrupted.",
 )
-for command in (dev, serve, demo, submit, pool.status, pool.audit, doctor, health, schema, version):
+for command in (
+    dev,
+    serve,
+    demo,
+    simulate,
+    submit,
+    pool.status,
+    pool.audit,
+    doctor,
+    health,
+    schema,
+    version,
+):
     options.verb(app, command.__name__)(command)
 for noun in (task.app, agent.app, queue.app, config.app):
     app.add_typer(noun)

@@ -1,0 +1,122 @@
+"""The tasks and the agents of a simulation, as a pool knows them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from balancer.core.model import MAX_RUN_TIMEOUT_S, Task
+from balancer.core.planner import Proposal
+from balancer.ledger.beat import BeatEntry
+from balancer.ledger.settle import CompletionEntry
+from balancer.protocol import Completion, Heartbeat, Status
+from balancer.simulate.fleet import Fleet, SimAgent
+from balancer.simulate.trace import Trace
+from balancer.trace import Row
+
+INTERVAL_MS, TTL_MS = 5_000, 15_000
+#: Health cannot be declared: it is how old the last heartbeat is. Ages, in milliseconds, that stand for the steps.
+AGES_MS = {1.0: 0, 0.8: 8_500, 0.5: 12_000}
+#: Of completions that were never in the stream: acknowledging and deleting them does nothing.
+NO_ENTRY = "1-1"
+
+
+def task_of(row: Row) -> Task:
+    """What a producer would have submitted. Its duration is not in it."""
+    return Task(
+        id=row.id,
+        role=row.role,
+        category=row.category,
+        priority=row.priority,
+        depends_on=row.depends_on,
+        run_timeout_s=MAX_RUN_TIMEOUT_S,
+    )
+
+
+def features_of(text: str) -> dict[str, str | int | float | bool]:
+    """What stands in a trace as `sp=3` or `cpu_milli=4000 gpu=1`; numbers are numbers."""
+    pairs = (part.partition("=") for part in text.split())
+    return {name: _number(value) for name, _, value in pairs}
+
+
+def _number(text: str) -> str | float:
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def heartbeats(
+    fleet: Fleet, categories: Sequence[str], now_ms: int, *, learned: bool
+) -> list[BeatEntry]:
+    """The first and only heartbeat of each agent.
+
+    Args:
+        fleet: the agents.
+        categories: by their number.
+        now_ms: the time of the pool.
+        learned: none says how fast it is.
+    """
+    out = []
+    for number, agent in enumerate(fleet.agents):
+        said = Heartbeat(
+            agent=agent.id,
+            boot=f"{number:032x}",
+            seq=1,
+            start=True,
+            role=agent.role,
+            max_concurrent=agent.slots,
+            specializations=tuple(sorted(agent.specializations)),
+            interval_ms=INTERVAL_MS,
+            ttl_ms=TTL_MS,
+            **({} if learned else _speeds(agent, categories)),
+        )
+        out.append(BeatEntry(f"{now_ms - _age_ms(agent.health)}-{number}", said))
+    return out
+
+
+def _speeds(agent: SimAgent, categories: Sequence[str]) -> dict[str, Any]:
+    """How fast it is in truth: at what it is specialized in, and at everything else."""
+    special = agent.specializations
+    pairs = zip(categories, agent.speeds, strict=True)
+    return {
+        "speed": agent.base,
+        "speeds": {name: speed for name, speed in pairs if name in special},
+    }
+
+
+def _age_ms(health: float) -> int:
+    """The age that stands for the step nearest to this health."""
+    return AGES_MS[min(AGES_MS, key=lambda step: abs(step - health))]
+
+
+def submissions(trace: Trace, arrival_us: Sequence[int]) -> list[tuple[int, int]]:
+    """When each task is submitted, in order: as it arrives, but after its parents, whom the pool has to
+    know. It could not have been ready before them.
+    """
+    at, depth = list(arrival_us), [0] * len(arrival_us)
+    open_ = [len(parents) for parents in trace.parents]
+    known = [task for task, parents in enumerate(open_) if not parents]
+    for task in known:  # grows while it is gone through
+        for child in trace.children[task]:
+            at[child] = max(at[child], at[task])
+            depth[child] = max(depth[child], depth[task] + 1)
+            open_[child] -= 1
+            if not open_[child]:
+                known.append(child)
+    return [
+        (at[task], task) for task in sorted(known, key=lambda task: (at[task], depth[task], task))
+    ]
+
+
+def completion_of(lease: Proposal, took_us: int) -> CompletionEntry:
+    """What an agent says when a task is done."""
+    done = Completion(
+        agent=lease.agent,
+        task=lease.task,
+        attempt=1,
+        lease=lease.nonce,
+        status=Status.COMPLETED,
+        duration_ms=max(1, round(took_us / 1000)),
+    )
+    return CompletionEntry(NO_ENTRY, done)
