@@ -81,4 +81,4 @@ def run(bench: Bench) -> None:
 
 def _arguments(pool: Pool, task: Task) -> list[str | int]:
     """What `ledger.submit` sends for one task."""
-    return [*pool.head(), *submit._call([submit._pack(task, pool.settings)])]
+    return [*pool.head(), *submit._call([submit._pack(task, pool.settings)], pool.settings)]

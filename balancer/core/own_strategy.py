@@ -8,6 +8,7 @@ from typing import Any
 from balancer.core.errors import Misconfigured
 from balancer.core.lanes import AgentClass, Lane
 from balancer.core.names import is_name
+from balancer.core.queue_order import Queue
 from balancer.core.settings import PoolSettings
 from balancer.core.strategies import Scores, Strategy
 from balancer.core.turns import Order
@@ -35,6 +36,9 @@ def load_strategy(settings: PoolSettings) -> Strategy:
         raise _broken(path, f"its name is {name!r:.80}, not letters, digits, '.', '_', '-'")
     if order not in tuple(Order):
         raise _broken(path, f"its order is {order!r:.80}, none of {', '.join(Order)}")
+    queue = getattr(made, "queue", Queue.HEAD_START)
+    if queue not in tuple(Queue):
+        raise _broken(path, f"its queue is {queue!r:.80}, none of {', '.join(Queue)}")
     for part in ("agent_part", "match_part"):
         if not callable(getattr(made, part, None)):
             raise _broken(path, f"it has no method {part}")
@@ -78,6 +82,7 @@ class _Checked:
     def __init__(self, path: str, strategy: Strategy) -> None:
         self._path, self._strategy = path, strategy
         self.name, self.order = strategy.name, strategy.order
+        self.queue = getattr(strategy, "queue", Queue.HEAD_START)
 
     def agent_part(self, agent: FreeAgent) -> Scores:
         """Raises Misconfigured where it is no score."""

@@ -16,11 +16,13 @@ Share = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
 Seconds = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
 #: Most waiting tasks of a role.
 Waiting = Annotated[int, Field(strict=True, ge=1, le=100_000_000)]
+#: Of a priority.
+Weight = Annotated[float, Field(ge=0.001, le=1_000, allow_inf_nan=False)]
 Minutes = Annotated[float, Field(gt=0, le=1_000_000, allow_inf_nan=False)]
 
 
 #: Strategies of this library; core/strategies.py has one class each.
-STRATEGY_NAMES = ("best_match", "least_loaded", "round_robin", "random")
+STRATEGY_NAMES = ("fit", "best_match", "least_loaded", "round_robin", "random")
 _CLASS_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", re.ASCII)
 
 
@@ -86,8 +88,21 @@ class HeadStart(_Settings):
         return float(getattr(self, priority.value))
 
 
+class PriorityWeight(_Settings):
+    """What the time of a task of each priority is worth, against that of the others."""
+
+    critical: Weight = 8.0
+    high: Weight = 4.0
+    medium: Weight = 2.0
+    low: Weight = 1.0
+
+    def of(self, priority: Priority) -> float:
+        """Weight of one priority."""
+        return float(getattr(self, priority.value))
+
+
 class PoolSettings(_Settings):
-    """Fixed when the pool is created."""
+    """What decides in a pool."""
 
     strategy: StrategyName = Field(
         default="best_match",
@@ -101,6 +116,26 @@ class PoolSettings(_Settings):
         default=0.5, description="below it an agent gets no work"
     )
     head_start_s: HeadStart = HeadStart()
+    priority_weight: PriorityWeight = PriorityWeight()
+    strict_priority: bool = Field(
+        default=False,
+        description="a task goes before all of lower priority, however long they wait",
+    )
+    ageing: Annotated[float, Field(ge=0.001, le=100, allow_inf_nan=False)] = Field(
+        default=0.2,
+        description="of fit: what waiting weighs against work; low gives throughput, high order of arrival",
+    )
+    guard_slack: Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)] = Field(
+        default=1.5,
+        description="of fit: how many times as long as foreseen a faster agent may take before a slow one is used",
+    )
+    min_success: Annotated[float, Field(ge=0, le=1)] = Field(
+        default=0.2,
+        description="of fit: an agent whose tries succeed more seldom gets no work",
+    )
+    learning: bool = Field(
+        default=True, description="whether durations and speeds are learned from finished tasks"
+    )
     retry_delay_s: Annotated[float, Field(ge=0.001, le=86_400)] = Field(
         default=5.0,
         description="longest wait between the first failure and the next try; doubles with each failure",

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
+from balancer.core.queue_order import Queue
 from balancer.core.settings import STRATEGY_NAMES
 from balancer.core.turns import Order
 
@@ -25,7 +26,8 @@ Scores = dict[str, float]
 
 class Strategy(Protocol):
     """What the planner asks of a strategy. Your own is a class of this shape, made with the pool's
-    settings and named in them as `package.module:Class`.
+    settings and named in them as `package.module:Class`. With an attribute `queue` it says what its tasks
+    are ordered by: "head_start" (of the priority; so without one) or "effort" (what they are expected to take).
     """
 
     name: str
@@ -50,6 +52,7 @@ class BestMatch:
 
     name: str = "best_match"
     order: str = Order.LOAD
+    queue: str = Queue.HEAD_START
 
     def __init__(self, settings: PoolSettings) -> None:
         self._weights = settings.weights
@@ -68,11 +71,19 @@ class BestMatch:
         return {}
 
 
+class Fit(BestMatch):
+    """Tasks in the order of what they are expected to take, for their weight."""
+
+    name: str = "fit"
+    queue: str = Queue.EFFORT
+
+
 class LeastLoaded:
     """The lowest used / max_concurrent."""
 
     name: str = "least_loaded"
     order: str = Order.LOAD
+    queue: str = Queue.HEAD_START
 
     def __init__(self, settings: PoolSettings) -> None:
         pass
@@ -91,6 +102,7 @@ class _ByTurn:
 
     name: str
     order: str
+    queue: str = Queue.HEAD_START
 
     def __init__(self, settings: PoolSettings) -> None:
         pass
@@ -118,8 +130,16 @@ class Random(_ByTurn):
     order: str = Order.DRAW
 
 
-_OURS: tuple[Callable[[PoolSettings], Strategy], ...] = (BestMatch, LeastLoaded, RoundRobin, Random)
+_OURS: tuple[Callable[[PoolSettings], Strategy], ...] = (
+    *(Fit, BestMatch, LeastLoaded),
+    *(RoundRobin, Random),
+)
 STRATEGIES = dict(zip(STRATEGY_NAMES, _OURS, strict=True))
+
+
+def queue_of(strategy: Strategy) -> Queue:
+    """What the tasks of a pool with this strategy are ordered by."""
+    return Queue(getattr(strategy, "queue", Queue.HEAD_START))
 
 
 def reason(strategy: str, whom: str, scores: Scores) -> str:

@@ -5,7 +5,8 @@ local function arg()
   return ARGV[at] or bad('tasks: the call ends within a task')
 end
 for i = 1, int(ARGV[4], 1, 200, 'lanes') do
-  lanes[i] = { id = arg(), role = arg(), category = arg(), cost = int(arg(), 1, 1000, 'cost'), def = arg(), refs = 0 }
+  lanes[i] = { id = arg(), role = arg(), category = arg(), cost = int(arg(), 1, 1000, 'cost'), def = arg(), prior_ms = int(arg(), 1, 1000000000000, 'prior_ms'), refs = 0 }
+  lanes[i].e = string.format('%d|%d|0|%d', lanes[i].prior_ms, lanes[i].prior_ms, lanes[i].prior_ms)
 end
 while at < #ARGV do
   local t = { id = arg(), l = lanes[int(arg(), 1, #lanes, 'lane')], d = arg(), body = arg(), not_before_us = 0 }
@@ -25,9 +26,9 @@ while at < #ARGV do
     t.o, t.not_before_us = o ~= '' and o or nil, int(not_before_us, 0, 9007199254740991, 'not_before_us')
   end
   t.role, t.lane = t.l.role, t.l.id
-  local failures, timeout_ms, delay_us = string.match(t.d, '^%a+|(%d+)|(%d+)|(%-?%d+)|%x+$')
-  t.delay_us = tonumber(delay_us) or bad('d: ' .. t.d)
-  if tonumber(failures) > 100 or tonumber(timeout_ms) > 2592000000 or math.abs(t.delay_us) > 86400000000 then bad('d: ' .. t.d) end
+  local priority, failures, timeout_ms = string.match(t.d, '^(%a+)|(%d+)|(%d+)|%x+$')
+  if not RANKS[priority or ''] or tonumber(failures) > 100 or tonumber(timeout_ms) > 2592000000 then bad('d: ' .. t.d) end
+  t.e = t.l.e
   tasks[#tasks + 1] = t
 end
 if #tasks > 200 then bad('tasks: at most 200 a call') end

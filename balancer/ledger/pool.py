@@ -7,8 +7,9 @@ from typing import Any, Self
 
 from balancer.core.errors import BadArgument, PoolMissing, SafeStop, SchemaMismatch
 from balancer.core.names import new_nonce
+from balancer.core.queue_order import QueueOrder
 from balancer.core.settings import PoolSettings
-from balancer.core.strategies import make_strategy
+from balancer.core.strategies import make_strategy, queue_of
 from balancer.ledger.exchange import Arg, Call, Exchange, T, drive, spoken, wired
 from balancer.ledger.script import SCHEMA, Script
 from balancer.protocol.connect import TextRedis, is_cluster
@@ -96,8 +97,10 @@ class Pool(PoolRef):
             if own.max_pending is not None:
                 bounds += [f"max_pending:{role}", own.max_pending]
         mode = "virtual" if clock else "real"
-        order = make_strategy(settings).order
-        args: list[Arg] = [new_nonce(), SCHEMA, mode, settings.model_dump_json(), order, *bounds]
+        strategy = make_strategy(settings)
+        order_by = QueueOrder.of(settings, queue_of(strategy)).packed()
+        json = settings.model_dump_json()
+        args: list[Arg] = [new_nonce(), SCHEMA, mode, json, strategy.order, order_by, *bounds]
         (reply,) = drive(
             client, spoken([Call(INIT, keys_of_calls(name, is_cluster(client)), args)])
         )

@@ -58,7 +58,7 @@ for i = 1, #held, 2 do
     else
       if is_last_life(losses, max_losses) and not is_alone(t.lane) then change_lane(t, true) end
       redis.call('HSET', k_task(task_id), 'state', 'pending', 'lane', t.lane, 'losses', losses, 'close', t.close)
-      place(t)
+      place_again(t)
       requeued = requeued + 1
     end
     event('reclaimed', task_id, id, nonce)

@@ -29,7 +29,7 @@ for i = 1, math.min(#held, 300), 2 do
     end_cancelled(t, '0')
   else
     redis.call('HSET', k_task(t.id), 'state', 'pending', 'close', t.close)
-    place(t)
+    place_again(t)
   end
   event('reclaimed', t.id, id, held[i])
   requeued = requeued + 1

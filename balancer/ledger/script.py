@@ -9,7 +9,7 @@ from functools import cache
 from importlib import resources
 
 #: Version of the stored data; a pool of an older one, or one that needs a newer one, is refused.
-SCHEMA = 2
+SCHEMA = 3
 
 _USES = re.compile(r"^-- Uses +(.+)$", re.MULTILINE)
 _KEYS = re.compile(r"^-- KEYS", re.MULTILINE)

@@ -1,6 +1,6 @@
 -- submit: tasks enter the pool; the ready ones enter the queue.
 -- KEYS 1 meta
--- ARGV 1-3 genesis, schema, now_us | 4 lanes | per lane: id, role, category, cost, definition
+-- ARGV 1-3 genesis, schema, now_us | 4 lanes | per lane: id, role, category, cost, definition, prior_ms
 --      then per task: id, lane number, d (packed facts), body, '' or options|not_before_us, parents, parent ids...
 -- Returns per task: outcome, detail (of a duplicate: state, and the id of the task that holds the dedup key)
 -- Outcomes accepted, scheduled, blocked, duplicate, conflict, queue_full, redis_full, unknown_parent, dead_parent, skipped, expired, cost_over_max, too_many_lanes, too_many_roles, too_many_children
@@ -73,9 +73,10 @@ end
 local STATE = { accepted = 'pending', scheduled = 'scheduled', blocked = 'blocked', dead_parent = 'dead', skipped = 'cancelled', expired = 'dead' }
 local function store(t, outcome)
   local accepted, r = tick_us(), t.l.r
-  t.accepted, t.ready, t.order = str(accepted), str(accepted), str(accepted + t.delay_us)
+  t.accepted, t.ready = str(accepted), str(accepted)
+  t.order = order_of(t)
   redis.call('HSET', k_task(t.id), 'state', STATE[outcome], 'role', t.role, 'category', t.l.category, 'cost', t.l.cost,
-    'lane', t.lane, 'accepted_us', t.accepted, 'ready_us', t.ready, 'order_us', t.order, 'd', t.d)
+    'lane', t.lane, 'accepted_us', t.accepted, 'ready_us', t.ready, 'order_us', t.order, 'd', t.d, 'e', t.e)
   if t.o then redis.call('HSET', k_task(t.id), 'o', t.o) end
   if t.not_before_us > now_us then redis.call('HSET', k_task(t.id), 'not_before_us', str(t.not_before_us)) end
   if t.dedup then redis.call('SET', t.dedup, t.id) end

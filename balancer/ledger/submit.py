@@ -115,20 +115,17 @@ def _options(task: Task) -> tuple[str, str]:
     return f"{options.packed()}|{not_before_us}", "" if defining == "|0" else defining
 
 
-def _pack(task: Task, settings: PoolSettings) -> _Packed:
+def _pack(task: Task, _settings: PoolSettings) -> _Packed:
     body = encode_body(task.description, task.payload)
     lane = Lane(task.role, task.category, task.cost)
-    delay_us = -round(settings.head_start_s.of(task.priority) * 1_000_000)
-    facts = (
-        f"{task.priority.value}|{task.max_failures}|{round(task.run_timeout_s * 1000)}|{delay_us}"
-    )
+    facts = f"{task.priority.value}|{task.max_failures}|{round(task.run_timeout_s * 1000)}"
     options, defining = _options(task)
     identity = f"{lane_definition(lane)[0]}|{facts}|{' '.join(task.depends_on)}|{defining}|{body}"
     digest = hashlib.sha256(identity.encode()).hexdigest()[:16]
     return _Packed(task, lane, f"{facts}|{digest}", body, options)
 
 
-def _call(packed: Sequence[_Packed]) -> list[Arg]:
+def _call(packed: Sequence[_Packed], settings: PoolSettings) -> list[Arg]:
     lanes: dict[Lane, int] = {}
     tasks: list[Arg] = []
     for task, lane, facts, body, options in packed:
@@ -137,7 +134,8 @@ def _call(packed: Sequence[_Packed]) -> list[Arg]:
     args: list[Arg] = [len(lanes)]
     for lane in lanes:
         lane_id, definition = lane_definition(lane)
-        args += (lane_id, lane.role, lane.category, lane.cost, definition)
+        prior_ms = max(1, round(1000 * settings.estimate_s(lane.category)))
+        args += (lane_id, lane.role, lane.category, lane.cost, definition, prior_ms)
     return args + tasks
 
 
@@ -164,7 +162,7 @@ def submit(pool: PoolRef, tasks: Sequence[Task]) -> Exchange[list[Submitted]]:
     if not tasks:
         return []
     packed = [_pack(task, pool.settings) for task in tasks]
-    replies = yield [pool.call(SCRIPT, _call(chunk)) for chunk in _chunks(packed)]
+    replies = yield [pool.call(SCRIPT, _call(chunk, pool.settings)) for chunk in _chunks(packed)]
     flat = [word for reply in replies for word in reply]
     return [_answer(task.id, *flat[2 * i : 2 * i + 2]) for i, task in enumerate(tasks)]
 

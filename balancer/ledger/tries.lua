@@ -81,7 +81,7 @@ local function give_back_task(t, status)
     change_lane(t, is_alone(t.lane), '"avoid":[' .. table.concat(names, ',') .. '],"until_ms":' .. str(until_ms))
   end
   redis.call('HSET', k_task(t.id), 'state', 'pending', 'lane', t.lane, 'close', t.close)
-  place(t)
+  place_again(t)
   count(t.role, how, 1)
   event(how, t.id, t.agent, '-')
   return 'requeued'

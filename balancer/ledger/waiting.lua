@@ -5,10 +5,30 @@ local MAY_EXPIRE
 -- The states of work that no agent holds and that has not ended.
 local WAITING = { scheduled = true, blocked = true, pending = true, failed = true }
 
--- The packed facts: priority, max_failures, timeout_ms, delay_us.
+-- The packed facts: priority, max_failures, timeout_ms.
 local function facts(t)
-  local priority, max_failures, timeout_ms, delay_us = string.match(t.d, '^(%a+)|(%d+)|(%d+)|(%-?%d+)|')
-  return priority, tonumber(max_failures), tonumber(timeout_ms), tonumber(delay_us)
+  local priority, max_failures, timeout_ms = string.match(t.d, '^(%a+)|(%d+)|(%d+)|')
+  return priority, tonumber(max_failures), tonumber(timeout_ms)
+end
+
+-- What orders the queue, read once a call by the first that needs to know: a number a priority, and how far a strict priority goes ahead.
+local RANKS, ORDER_BY = { critical = 3, high = 2, medium = 1, low = 0 }, nil
+local function order_by()
+  if not ORDER_BY then
+    local queue, strict, each = string.match(redis.call('HGET', K.settings, 'order_by'), '^([%a_]+)|([01])|(.+)$')
+    local critical, high, medium, low = string.match(each, '^([^|]+)|([^|]+)|([^|]+)|([^|]+)$')
+    ORDER_BY = { by_effort = queue == 'effort', step_us = strict == '1' and 2251799813685248 or 0,
+      critical = tonumber(critical), high = tonumber(high), medium = tonumber(medium), low = tonumber(low) }
+  end
+  return ORDER_BY
+end
+
+-- A task's place: its ready time plus the delay that it can afford, as text; exact, whatever its parts. Twin of QueueOrder.
+local function order_of(t)
+  local by, priority = order_by(), string.match(t.d, '^%a+')
+  local delay_us = -by[priority]
+  if by.by_effort then delay_us = math.min(315360000000000, math.floor(1000 * string.match(t.e, '^%d+') / by[priority])) end
+  return str(math.min(9007199254740991, t.ready + delay_us) - by.step_us * RANKS[priority])
 end
 
 -- The packed options: policy, expires_us, max_wait_ms, dedup. A task that uses none has no such field.
@@ -44,10 +64,17 @@ local function place(t)
   WAKE = true
 end
 
+-- Puts a task back into the queue, ready since when it was. What orders the queue may be another than when it was taken.
+local function place_again(t)
+  t.order = order_of(t)
+  redis.call('HSET', k_task(t.id), 'order_us', t.order)
+  place(t)
+end
+
 -- Puts a task into the queue with a place of its own from now on.
 local function place_now(t)
-  local ready, _, _, _, delay_us = tick_us(), facts(t)
-  t.ready, t.order = str(ready), str(ready + delay_us)
+  t.ready = str(tick_us())
+  t.order = order_of(t)
   redis.call('HSET', k_task(t.id), 'state', 'pending', 'ready_us', t.ready, 'order_us', t.order)
   place(t)
 end

@@ -12,7 +12,6 @@ import pytest
 from redis.exceptions import ResponseError
 
 from balancer.core.errors import BadArgument, SchemaMismatch
-from balancer.core.model import Priority
 from balancer.core.names import new_nonce
 from balancer.ledger import Pool, role_set
 from balancer.ledger import beat as beats
@@ -25,7 +24,6 @@ from balancer.ledger.exchange import Arg, Call, translated
 from balancer.ledger.gc import gc
 from balancer.ledger.pool import INIT
 from balancer.ledger.reclaim import reclaim
-from balancer.ledger.reprioritise import reprioritise
 from balancer.ledger.script import SCHEMA, Script, every_script
 from balancer.ledger.tick import tick
 from balancer.ledger.timeout import timeout
@@ -98,7 +96,6 @@ CALLS = {
     "commit": Numbers(lambda p: commits.commit(p, [proposal("pending", "a1")]), {}),
     "gc": Numbers(gc, {0: ("-1",), 1: ("-1", "1000000001")}),
     "reclaim": Numbers(lambda p: reclaim(p, "a1"), {1: ("0", "-1", "101")}),
-    "reprioritise": Numbers(lambda p: reprioritise(p, ["pending"], Priority.LOW), {1: ("86400000001",)}),
     "role_set": Numbers(lambda p: role_set.purge(p, "dev"), {3: ("-1",)}),
     "settle": Numbers(
         lambda p: settles.settle(p, [completion_entry(p, "assigned")]),
@@ -106,7 +103,8 @@ CALLS = {
     ),
     "submit": Numbers(
         _submit,
-        {0: ("0", "-1", "201"), 4: ("0", "-1", "1001"), 7: ("0", "-1", "2"), 11: ("-1", "1001", "9")},
+        {0: ("0", "-1", "201"), 4: ("0", "-1", "1001"), 6: ("0", "-1", f"{10**12 + 1}"), 8: ("0", "-1", "2"),
+            12: ("-1", "1001", "9")},
     ),
     "tick": Numbers(
         tick,
@@ -128,6 +126,7 @@ WITHOUT = {
     "expire",
     "recount",
     "release",
+    "reprioritise",
     "retire",
     "retry",
     "unlock",
@@ -174,11 +173,10 @@ PACKED = {
     "commit": (4, ["nan|best_match", "1e3|best_match", "-1|best_match",
         "0x10|best_match", f"{2**53}|best_match",
         "|best_match", "60000", "60000|a b", "60000|'..x..'"]),
-    "submit": (8, ["medium|nan|1000|0|ab", "medium|3|1e3|0|ab", "medium|3|1000|0x1|ab",
-        "medium|3|1000|inf|ab", f"medium|{'9' * 30}|1000|0|ab", f"medium|3|{'9' * 30}|0|ab",
-        f"medium|3|1000|{'9' * 30}|ab", "medium|101|1000|0|ab",
-        "medium|3|2592000001|0|ab", "medium|3|1000|-86400000001|ab", "medium|3|1000|0|",
-        "medium|3|1000|0|x y", "", "|||0|ab"]),
+    "submit": (9, ["medium|nan|1000|ab", "medium|3|1e3|ab", "medium|3|0x1|ab",
+        "medium|3|inf|ab", f"medium|{'9' * 30}|1000|ab", f"medium|3|{'9' * 30}|ab",
+        "medium|101|1000|ab", "urgent|3|1000|ab", "medium|3|1000|0|ab",
+        "medium|3|2592000001|ab", "medium|3|1000|", "medium|3|1000|x y", "", "|||ab"]),
 }  # fmt: skip
 
 
@@ -222,7 +220,7 @@ def test_the_version_of_the_caller(populated: Pool, unchanged: Unchanged, value:
 def test_a_bound_of_a_new_pool(redis_client: Any, clock: Clock, bound: str, value: str) -> None:
     """With "nan" as its bound, a queue would never be full."""
     meta = Keys("new").meta
-    head: list[Arg] = [new_nonce(), SCHEMA, "virtual", "{}", "load"]
+    head: list[Arg] = [new_nonce(), SCHEMA, "virtual", "{}", "load", "head_start|0|3|2|1|0"]
     before = dump(redis_client)
     with pytest.raises(ResponseError, match=f"BAD_ARG {bound}: ") as error:
         redis_client.eval(INIT.text, 1, meta, *head, "max_cost", 5, bound, value)

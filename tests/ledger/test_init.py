@@ -12,6 +12,7 @@ from balancer.core.errors import BadArgument, PoolMissing, SafeStop, SchemaMisma
 from balancer.core.settings import PoolSettings, RoleSettings
 from balancer.ledger import Pool
 from balancer.ledger.pool import INIT
+from balancer.ledger.script import SCHEMA
 from tests.support.factories import Clock, dump, nonce, submit
 
 
@@ -24,11 +25,12 @@ def test_create_writes_identity_settings_and_streams(redis_client: redis.Redis) 
 
     assert dump(redis_client) == {
         "wb:{p}:meta": {
-            "schema": "2", "min_reader": "2", "genesis": pool.genesis, "epoch": "1", "clock": "real",
+            "schema": "3", "min_reader": "3", "genesis": pool.genesis, "epoch": "1", "clock": "real",
             "clock_us": "0", "hb_mark_ms": "0", "last_tick_ms": "0", "grace_until_ms": "0", "order": "load",
         },
         "wb:{p}:settings": {
-            "version": "1", "json": settings.model_dump_json(), "max_cost": "20", "max_cost:dev": "7",
+            "version": "1", "json": settings.model_dump_json(),
+            "order_by": "head_start|0|3600000000|600000000|60000000|0", "max_cost": "20", "max_cost:dev": "7",
             "max_pending": "90", "max_pending:dev": "8",
         },
         "wb:{p}:heartbeats": {"groups": {"balancer": 0}},
@@ -45,7 +47,7 @@ def test_create_again_keeps_pool_and_its_settings(redis_client: redis.Redis) -> 
     assert dump(redis_client) == before
     assert second.genesis == first.genesis
     assert second.settings == first.settings
-    reply = redis_client.evalsha(INIT.sha, 1, first.keys.meta, nonce("x"), 2, "real", "{}")
+    reply = redis_client.evalsha(INIT.sha, 1, first.keys.meta, nonce("x"), SCHEMA, "real", "{}")
     assert reply[0] == "exists"
 
 
@@ -85,7 +87,7 @@ def test_create_over_remains_of_a_pool_is_refused(pool: Pool, left: str) -> None
 @pytest.mark.parametrize(
     ("field", "version", "says"),
     [
-        ("min_reader", 3, "pool 'p' was written by a newer release (data version 3, this one"),
+        ("min_reader", 4, "pool 'p' was written by a newer release (data version 4, this one"),
         ("schema", 1, "pool 'p' was written by an older release (data version 1, this one"),
     ],
 )

@@ -44,7 +44,7 @@ def test_a_pending_task_moves_in_its_lane(virtual_pool: Pool) -> None:
         assert reprioritise(virtual_pool, ["t2"], Priority.CRITICAL) == [("moved", "pending")]
 
     assert seen.state == {
-        "task:t2 d": f"critical|{before[1]}|{before[2]}|-{CRITICAL_US}|{before[4]}",
+        "task:t2 d": f"critical|{before[1]}|{before[2]}|{before[3]}",
         "task:t2 order_us": str(order),
         f"lane:{LANE} t2": order,
         f"lanes:dev {LANE}": order,
@@ -136,16 +136,14 @@ def test_reprioritise_of_nothing_calls_nothing(virtual_pool: Pool) -> None:
 
 def test_reprioritise_on_a_pool_that_is_not_ours_writes_nothing(virtual_pool: Pool) -> None:
     populate(virtual_pool)
-    assert_guarded(virtual_pool, moves.SCRIPT, ["high", -1, "pending"])
+    assert_guarded(virtual_pool, moves.SCRIPT, ["high", "pending"])
 
 
 @pytest.mark.parametrize(
     "args",
     [
-        [], ["high"], ["high", 0], ["high", "nan", "pending"], ["high", "1.5", "pending"],
-        ["high", 86_400_000_001, "pending"], ["high", -86_400_000_001, "pending"],
-        ["hi|gh", 0, "pending"], ["", 0, "pending"], ["a" * 17, 0, "pending"],
-        ["high", 0, *(f"t{n}" for n in range(201))],
+        [], ["high"], ["hi|gh", "pending"], ["", "pending"], ["urgent", "pending"],
+        ["high", *(f"t{n}" for n in range(201))],
     ],
 )  # fmt: skip
 def test_reprioritise_with_a_bad_argument_writes_nothing(

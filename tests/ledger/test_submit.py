@@ -33,12 +33,14 @@ from tests.support.factories import (
 
 LANE, DEFINITION = lane_definition(Lane("dev", "general", 1))
 MEDIUM_US = 60_000_000
+#: The effort of a task of which nothing is known but its category.
+PLAIN = "3600000|3600000|0|3600000"
 
 
 def call(pool: Pool, *tasks: str) -> list[Arg]:
     """The arguments of one call."""
     packed = [submits._pack(make_task(task), pool.settings) for task in tasks]
-    return submits._call(packed)
+    return submits._call(packed, pool.settings)
 
 
 def test_submit_ready_task_stores_and_queues_it(virtual_pool: Pool) -> None:
@@ -46,11 +48,11 @@ def test_submit_ready_task_stores_and_queues_it(virtual_pool: Pool) -> None:
         assert submit(virtual_pool, make_task(description="do", payload={"n": 1})) == ["accepted"]
 
     facts = seen.state.pop("task:t1 d")
-    assert re.fullmatch(r"medium\|3\|86400000\|-60000000\|[0-9a-f]{16}", facts)
+    assert re.fullmatch(r"medium\|3\|86400000\|[0-9a-f]{16}", facts)
     assert seen.state == {
         **fields("task:t1", state="pending", role="dev", category="general", cost="1", lane=LANE),
         **fields("task:t1", accepted_us=str(NOW_US), ready_us=str(NOW_US)),
-        **fields("task:t1", order_us=str(NOW_US - MEDIUM_US)),
+        **fields("task:t1", order_us=str(NOW_US - MEDIUM_US), e=PLAIN),
         "body:t1": '{"description":"do","payload":{"n":1}}',
         "roles dev": True,
         "pending:dev t1": NOW_US,
@@ -136,7 +138,7 @@ def test_submit_with_open_parents_blocks_the_child(virtual_pool: Pool) -> None:
     assert seen.state == {
         **fields("task:t1", state="blocked", role="dev", category="general", cost="1", lane=LANE),
         **fields("task:t1", accepted_us=str(accepted), ready_us=str(accepted)),
-        **fields("task:t1", order_us=str(accepted - MEDIUM_US)),
+        **fields("task:t1", order_us=str(accepted - MEDIUM_US), e=PLAIN),
         "blocked t1": accepted,
         **fields("parents:t1", p1=True, p2=True),
         "children:p1 t1": accepted,
@@ -190,7 +192,9 @@ def test_submit_with_failed_parent_is_dead_at_once(virtual_pool: Pool, parent: s
     assert seen.state.pop("task:t1 d")
     assert seen.state == {
         **fields("task:t1", state="dead", role="dev", category="new", cost="1", lane=lane),
-        **fields("task:t1", accepted_us=at, ready_us=at, order_us=str(clock_us + 1 - MEDIUM_US)),
+        **fields(
+            "task:t1", accepted_us=at, ready_us=at, order_us=str(clock_us + 1 - MEDIUM_US), e=PLAIN
+        ),
         **fields("task:t1", ended_us=str(NOW_US), reason="parent_failed", took_ms="0"),
         "dead t1": NOW_US,
         **fields("role:dev", accepted="8", dead="2", dropped="2"),
@@ -378,17 +382,19 @@ def test_submit_to_a_real_pool_with_a_time_of_the_callers_writes_nothing(pool: P
 BAD: dict[str, Callable[[list[Arg]], list[Arg]]] = {
     "half a task": lambda args: args[:-2],
     "one argument too many": lambda args: [*args, "x"],
-    "no lanes": lambda args: [0, *args[6:]],
+    "no lanes": lambda args: [0, *args[7:]],
     "lanes nan": lambda args: ["nan", *args[1:]],
     "201 lanes": lambda args: [201, *args[1:]],
     "cost 0x10": lambda args: [*args[:4], "0x10", *args[5:]],
     "cost -1": lambda args: [*args[:4], "-1", *args[5:]],
     "cost 1001": lambda args: [*args[:4], "1001", *args[5:]],
-    "lane number 2 of 1": lambda args: [*args[:7], "2", *args[8:]],
-    "facts without a delay": lambda args: [*args[:8], "medium|3|1", *args[9:]],
+    "lane number 2 of 1": lambda args: [*args[:8], "2", *args[9:]],
+    "facts without a digest": lambda args: [*args[:9], "medium|3|1", *args[10:]],
+    "a priority that is none": lambda args: [*args[:9], "urgent|3|1|ab", *args[10:]],
+    "a prior of nothing": lambda args: [*args[:6], 0, *args[7:]],
     "parents 1e3": lambda args: [*args[:-1], "1e3"],
     "1001 parents": lambda args: [*args[:-1], 1_001, *(f"p{n}" for n in range(1_001))],
-    "201 tasks": lambda args: args[:6] + 201 * args[6:11],
+    "201 tasks": lambda args: args[:7] + 201 * args[7:13],
 }
 
 

@@ -45,7 +45,13 @@ def stored(state: str, accepted: int = NOW_US, /, **more: Any) -> dict[str, Any]
     times = {"accepted_us": str(accepted), "ready_us": str(accepted)}
     return {
         **fields("task:t1", state=state, role="dev", category="general", cost="1", lane=LANE),
-        **fields("task:t1", **times, order_us=str(accepted - MEDIUM_US), **more),
+        **fields(
+            "task:t1",
+            **times,
+            order_us=str(accepted - MEDIUM_US),
+            e="3600000|3600000|0|3600000",
+            **more,
+        ),
         "roles dev": True,
         "meta clock_us": str(accepted),
     }
@@ -417,9 +423,11 @@ OPTIONS: dict[str, str] = {
 
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS.keys())
 def test_bad_options_write_nothing(virtual_pool: Pool, options: str) -> None:
-    args: list[Arg] = submits._call([submits._pack(make_task(), virtual_pool.settings)])
-    place: Callable[[list[Arg]], list[Arg]] = lambda args: [*args[:10], options, *args[11:]]  # noqa: E731
-    assert args[10] == ""
+    args: list[Arg] = submits._call(
+        [submits._pack(make_task(), virtual_pool.settings)], virtual_pool.settings
+    )
+    place: Callable[[list[Arg]], list[Arg]] = lambda args: [*args[:11], options, *args[12:]]  # noqa: E731
+    assert args[11] == ""
 
     assert_bad_argument(virtual_pool, submits.SCRIPT, place(args))
 

@@ -25,7 +25,7 @@ from balancer.ledger import submit as submits
 from balancer.ledger.backoff import WHOLE
 from balancer.ledger.event import Event
 from balancer.ledger.exchange import Arg
-from balancer.ledger.script import Script
+from balancer.ledger.script import SCHEMA, Script
 from balancer.ledger.view import Viewer
 from balancer.protocol import Completion, Heartbeat, Status, TextRedis
 
@@ -307,8 +307,8 @@ def assert_guarded(pool: Pool, script: Script, args: Sequence[Arg]) -> None:
 
     refuses(SafeStop, lambda: client.delete(pool.keys.meta))
     refuses(SafeStop, lambda: client.hset(pool.keys.meta, "genesis", nonce("another")))
-    refuses(SchemaMismatch, lambda: client.hset(pool.keys.meta, "min_reader", 3))
-    refuses(SchemaMismatch, lambda: client.hset(pool.keys.meta, "schema", 1))
+    refuses(SchemaMismatch, lambda: client.hset(pool.keys.meta, "min_reader", SCHEMA + 1))
+    refuses(SchemaMismatch, lambda: client.hset(pool.keys.meta, "schema", SCHEMA - 1))
     wrong = ["", "nan", "NaN", "0x10", "-1", "1e3", "1.5", str(2**53)] if pool.clock else ["5"]
     for now in wrong:
         refuses(BadArgument, lambda: None, now)

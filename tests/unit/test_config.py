@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import time
@@ -92,13 +93,17 @@ def test_every_variable_reaches_its_key(loaded: Load, key: Any, tmp_path: Path) 
     schema = key.schema
     low = schema.get("minimum", schema.get("exclusiveMinimum"))
     high = schema.get("maximum")
-    if key.kind in ("integer", "number"):
+    value: Any
+    if key.kind == "boolean":
+        value = not key.default
+    elif key.kind in ("integer", "number"):
         value = (low + high) // 2 if key.kind == "integer" else round((low + high) / 2, 3)
         if key.name in ("serve.tick_s", "serve.sweep_s"):
             value = 2.5
     else:
         value = strings.get(key.name, "name")
-    found = loaded(environment={key.variable: str(value)})
+    said = json.dumps(value) if key.kind == "boolean" else str(value)
+    found = loaded(environment={key.variable: said})
     shown = {name: (value, str(origin)) for name, value, origin in found.rows()}
     assert shown[key.name] == (value, f"environment {key.variable}")
 
@@ -192,7 +197,7 @@ BROKEN = [
     ("[pool]\nmax_losses = true", "true is not a whole number"),
     ("[pool]\nmax_losses = 101", "101 is not within 1 to 100"),
     ("[pool]\nmax_cost = 1979-05-27", "1979-05-27 is a date or a time"),
-    ("[pool]\nstrategy = 'magic'", "pool.strategy: 'magic' is none of best_match, least_loaded"),
+    ("[pool]\nstrategy = 'magic'", "pool.strategy: 'magic' is none of fit, best_match, least_loaded"),
     ("[pool]\nname = 'a b'", "'a b' is not a name"),
     ("[pool]\nname = \"a\\u001b[31m\"", "\\x1b[31m' is not a name"),
     ("[pool]\ngenesis = 'x'", "pool.genesis: 'x'"),

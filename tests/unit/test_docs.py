@@ -65,6 +65,8 @@ def bounds(node: dict[str, Any]) -> str:
         return ", ".join(f"`{value}`" for value in node["examples"])
     if node["type"] == "array":
         return "names"
+    if node["type"] == "boolean":
+        return "`true`, `false`"
     low = (
         f"above {node['exclusiveMinimum']:,}"
         if "exclusiveMinimum" in node
