@@ -7,10 +7,14 @@ from __future__ import annotations
 import hashlib
 import json
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 #: Version of both definitions; part of every id.
 VERSION = 1
+#: How fast a specialist is that declares no figure, against its base speed.
+SPECIALIST_SPEED = 1.25
+#: What one step of a learned speed is worth.
+LEARNED_STEP = 1.25
 
 
 class Lane(NamedTuple):
@@ -18,7 +22,8 @@ class Lane(NamedTuple):
 
     Tasks enter as what their producer said. What befell a task since moves it to a lane of its own kind:
     `alone` when it could be a task that takes agents down (it goes to an agent that holds nothing, and
-    takes all its units), `avoid` when agents gave it back (until avoid_until_ms others go first).
+    takes all its units), `avoid` when agents gave it back (until avoid_until_ms others go first), `tried`
+    when it failed on agents (none of them gets it again before everyone who could had it).
     """
 
     role: str
@@ -27,19 +32,46 @@ class Lane(NamedTuple):
     alone: bool = False
     avoid: tuple[str, ...] = ()
     avoid_until_ms: int = 0
+    #: (skill, least level), sorted: what an agent must have.
+    requires: tuple[tuple[str, int], ...] = ()
+    #: In the order in which the definition names them, which is sorted.
+    tried: tuple[str, ...] = ()
 
     @property
     def is_plain(self) -> bool:
-        """Whether only role, category and cost count."""
-        return not (self.alone or self.avoid)
+        """Whether only what the producer said counts, so that all agents of a class are alike to it."""
+        return not (self.alone or self.avoid or self.tried)
 
 
 class AgentClass(NamedTuple):
-    """All agents that are interchangeable for the hard rules, but for their live numbers."""
+    """All agents that are interchangeable for the hard rules, and equally fast, but for their live numbers."""
 
     role: str
     specializations: tuple[str, ...]
     max_concurrent: int
+    #: (skill, level), sorted.
+    skills: tuple[tuple[str, int], ...] = ()
+    #: (category, declared speed), sorted; the category "" is the base speed. Only what was declared.
+    speeds: tuple[tuple[str, float], ...] = ()
+    #: (category, steps of LEARNED_STEP), sorted: by how much it was seen to be faster (slower: negative)
+    #: than declared. The category "" stands for all that have no steps of their own.
+    learned: tuple[tuple[str, int], ...] = ()
+
+    def speed_of(self, category: str) -> float:
+        """How much faster than normal its agents do tasks of a category: what they declared, a modest
+        advantage where they only named it as a specialization, and what was learned since.
+        """
+        declared, learned = dict(self.speeds), dict(self.learned)
+        speed = declared.get(category)
+        if speed is None:
+            speed = declared.get("", 1.0)
+            if category in self.specializations:
+                speed *= SPECIALIST_SPEED
+        return speed * LEARNED_STEP ** learned.get(category, learned.get("", 0))
+
+
+def _text(value: object) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
 
 
 def _name(definition: str) -> str:
@@ -48,16 +80,20 @@ def _name(definition: str) -> str:
 
 @lru_cache(maxsize=20_000)
 def lane_definition(lane: Lane) -> tuple[str, str]:
-    """(id, canonical JSON) of a lane. The scripts make those of lanes that are not plain (lane.lua):
-    the id of the plain one, `+alone`, and `+` with a hash when it avoids agents.
+    """(id, canonical JSON) of a lane. The scripts make those of lanes that are not plain (tries.lua):
+    the id of the plain one, `+alone`, `+tried` with how many agents and a hash of who they are, and `+`
+    with a hash when it avoids agents.
     """
     plain = {"v": VERSION, "role": lane.role, "category": lane.category, "cost": lane.cost}
-    text = json.dumps(plain, sort_keys=True, separators=(",", ":"))
+    text = _text(plain | ({"requires": dict(lane.requires)} if lane.requires else {}))
     id_, body = _name(text), text[:-1]
     if lane.alone:
         id_, body = f"{id_}+alone", f'{body},"alone":true'
+    if lane.tried:
+        tried = f'"tried":{_text(lane.tried)}'
+        id_, body = f"{id_}+tried{len(lane.tried)}.{_spread(tried):012x}", f"{body},{tried}"
     if lane.avoid:
-        agents = json.dumps(lane.avoid, separators=(",", ":"))
+        agents = _text(lane.avoid)
         avoided = f'"avoid":{agents},"until_ms":{lane.avoid_until_ms}'
         id_, body = f"{id_}+{_spread(avoided):012x}", f"{body},{avoided}"
     return id_, body + "}"
@@ -74,8 +110,14 @@ def _spread(text: str) -> int:
 @lru_cache(maxsize=20_000)
 def class_definition(cls: AgentClass) -> tuple[str, str]:
     """(id, canonical JSON) of a class. Specializations are compared as a sorted set."""
-    cls = cls._replace(specializations=tuple(sorted(set(cls.specializations))))
-    text = json.dumps({"v": VERSION, **cls._asdict()}, sort_keys=True, separators=(",", ":"))
+    said: dict[str, object] = {
+        "v": VERSION,
+        "role": cls.role,
+        "specializations": sorted(set(cls.specializations)),
+        "max_concurrent": cls.max_concurrent,
+    }
+    figures = {"skills": cls.skills, "speeds": cls.speeds, "learned": cls.learned}
+    text = _text(said | {name: dict(pairs) for name, pairs in figures.items() if pairs})
     return _name(text), text
 
 
@@ -89,13 +131,26 @@ def read_lane(text: str) -> Lane:
         raw.get("alone", False),
         tuple(raw.get("avoid", ())),
         raw.get("until_ms", 0),
+        _pairs(raw, "requires"),
+        tuple(raw.get("tried", ())),
     )
 
 
 def read_class(text: str) -> AgentClass:
     """The class that a stored definition describes."""
     raw = json.loads(text)
-    return AgentClass(raw["role"], tuple(raw["specializations"]), raw["max_concurrent"])
+    return AgentClass(
+        raw["role"],
+        tuple(raw["specializations"]),
+        raw["max_concurrent"],
+        _pairs(raw, "skills"),
+        _pairs(raw, "speeds"),
+        _pairs(raw, "learned"),
+    )
+
+
+def _pairs(raw: dict[str, Any], name: str) -> tuple[tuple[str, Any], ...]:
+    return tuple(sorted(raw[name].items())) if name in raw else ()
 
 
 @lru_cache(maxsize=100_000)
@@ -103,4 +158,7 @@ def feasible(lane: Lane, cls: AgentClass) -> bool:
     """Whether an agent of this class, idle and healthy, may take a task of this lane. Live numbers
     are judged apart.
     """
-    return lane.role == cls.role and lane.cost <= cls.max_concurrent
+    if lane.role != cls.role or lane.cost > cls.max_concurrent:
+        return False
+    levels = dict(cls.skills)
+    return all(levels.get(skill, 0) >= level for skill, level in lane.requires)

@@ -9,6 +9,16 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from balancer.core.hints import (
+    MAX_ESTIMATE_S,
+    MAX_FEATURES,
+    MAX_LEVEL,
+    MAX_REQUIRED,
+    MAX_TEXT,
+    MIN_ESTIMATE_S,
+    Feature,
+    check_group,
+)
 from balancer.core.moments import Moment
 from balancer.core.names import Name, new_id
 from balancer.core.options import MAX_DEDUP_KEY, MAX_WAIT_S, ParentPolicy, check_dedup_key
@@ -22,6 +32,10 @@ MAX_UNITS = 1_000
 MAX_RUN_TIMEOUT_S = 30 * 86_400
 
 Units = Annotated[int, Field(strict=True, ge=1, le=MAX_UNITS)]
+Level = Annotated[int, Field(strict=True, ge=1, le=MAX_LEVEL)]
+_Seconds = Annotated[
+    float, Field(strict=True, ge=MIN_ESTIMATE_S, le=MAX_ESTIMATE_S, allow_inf_nan=False)
+]
 
 
 class Priority(StrEnum):
@@ -73,6 +87,33 @@ class Task(BaseModel):
         default=(), max_length=MAX_PARENTS, description="ids that must complete first"
     )
     cost: Units = Field(default=1, description="units of an agent's max_concurrent that it takes")
+    requires: dict[Name, Level] = Field(
+        default_factory=dict,
+        max_length=MAX_REQUIRED,
+        description="skills that an agent must have, each with the least level",
+    )
+    complexity: Annotated[int, Field(strict=True, ge=1, le=5)] | None = Field(
+        default=None, description="how much work it is for its category: times the expected minutes"
+    )
+    estimate_s: _Seconds | None = Field(
+        default=None,
+        description="what it takes at normal speed; replaces expected minutes and complexity",
+    )
+    group: Annotated[str, Field(strict=True, min_length=1, max_length=MAX_TEXT)] | None = Field(
+        default=None,
+        description="repository, tenant or workflow: tasks of a group take alike, and that is learned",
+    )
+    features: dict[Name, Feature] = Field(
+        default_factory=dict,
+        max_length=MAX_FEATURES,
+        description="what is known of its size when it is submitted; numbers count by power of two",
+    )
+    prefer_agent: Name | None = Field(
+        default=None, description="gets it, if it is free and not much slower than the best"
+    )
+    prefer_for_s: _Seconds = Field(
+        default=600, description="the preference is void so long after the task became ready"
+    )
     max_failures: Annotated[int, Field(strict=True, ge=1, le=100)] = Field(
         default=3, description="a task that failed this often is dead"
     )
@@ -103,10 +144,26 @@ class Task(BaseModel):
     def _dedup_key_is_plain(cls, value: str | None) -> str | None:
         return check_dedup_key(value)
 
+    @field_validator("group")
+    @classmethod
+    def _group_is_plain(cls, value: str | None) -> str | None:
+        return check_group(value)
+
     @field_validator("payload")
     @classmethod
     def _payload_is_json(cls, value: Any) -> Any:
         return check_payload(value)
+
+    @property
+    def has_hints(self) -> bool:
+        """Whether its producer said anything of how much work it is, or who should have it."""
+        return (
+            self.complexity is not None
+            or self.estimate_s is not None
+            or self.group is not None
+            or self.prefer_agent is not None
+            or bool(self.features)
+        )
 
     @model_validator(mode="after")
     def _parents_are_others(self) -> Task:
@@ -163,6 +220,11 @@ class Agent(BaseModel):
         default="", description="kind of agent, e.g. build-agent; gives default specializations"
     )
     specializations: tuple[str, ...] = ()
+    skills: dict[str, int] = Field(default_factory=dict, description="level by skill")
+    speeds: dict[str, float] = Field(
+        default_factory=dict,
+        description="declared speed by category, 1 is normal; of the category '': base speed",
+    )
     max_concurrent: int = Field(ge=0, le=MAX_UNITS, description="units it can carry at once")
     current_tasks: int = Field(ge=0, description="open leases")
     used: int = Field(ge=0, description="units taken by its open leases")

@@ -1,7 +1,7 @@
 -- beat: heartbeats are applied; agents join, change, come back, go.
 -- KEYS 1 meta
 -- ARGV 1-3 genesis, schema, now_us | 4 caught_up (0, 1) | 5 max_losses | per heartbeat: kind (beat, bad), entry, agent, boot, seq, start (0, 1),
---      role, d (packed declaration), specializations, class, class definition, max, mode, held, nonces... | bad: reason as agent, raw as boot
+--      role, d (packed declaration), specializations, skills, speeds, class, class definition, max, mode, held, nonces... | bad: reason as agent, raw as boot
 -- Returns per heartbeat: outcome
 -- Outcomes joined, ok, changed, new_boot, stale, other_boot, too_many_agents, too_many_roles, retired, bad
 -- Keeps   a heartbeat never changes n, and used only for a task that must be alone; older entries, seqs and boots change nothing
@@ -13,7 +13,7 @@ local function arg()
 end
 while at < #ARGV do
   local b = { kind = arg(), entry = arg(), agent = arg(), boot = arg(), seq = int(arg(), 0, 9007199254740991, 'seq'), start = arg() == '1', role = arg(), d = arg(), specs = arg(),
-    class = arg(), def = arg(), max = int(arg(), 0, 1000, 'max'), mode = arg(), held = {} }
+    skills = arg(), speeds = arg(), class = arg(), def = arg(), max = int(arg(), 0, 1000, 'max'), mode = arg(), held = {} }
   for _ = 1, int(arg(), 0, 1000, 'held') do b.held[arg()] = true end
   if not string.match(b.entry, '^%d+%-%d+$') then bad('entry: ' .. b.entry .. ' is not a stream id') end
   if b.kind ~= 'bad' and b.kind ~= 'beat' then bad('kind: ' .. b.kind) end
@@ -45,6 +45,13 @@ end
 -- A look that is due at leases of an earlier boot stays due: heartbeats may come faster than looks.
 local function is_due(a)
   return a.n > 0 and (timers[a.id] or tonumber(redis.call('ZSCORE', K.agent_timers, a.id) or '') or now_ms + 1) <= now_ms
+end
+
+-- Skills and speeds stand in an agent's hash only where it has any.
+local function note_figures(id, b)
+  for _, name in ipairs({ 'skills', 'speeds' }) do
+    if b[name] ~= '' then redis.call('HSET', k_agent(id), name, b[name]) else redis.call('HDEL', k_agent(id), name) end
+  end
 end
 
 local newest = 0
@@ -93,6 +100,7 @@ local function apply(b)
     -- In the order in which they are looked for most.
     redis.call('HSET', k_agent(a.id), 'used', a.used, 'n', a.n, 'freed_us', str(a.freed_us), 'role', a.role, 'class', a.class, 'max', a.max, 'boot', a.boot,
       'mode', a.mode, 'state', a.state, 'admin', a.admin, 'beat_ms', str(a.beat_ms), 'd', b.d, 'entry', b.entry, 'seq', str(b.seq), 'boots', boots, 'specs', b.specs)
+    note_figures(a.id, b)
     event('agent_' .. outcome, '-', a.id, a.mode)
   end
   if is_live then

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -62,10 +62,33 @@ class Declared(NamedTuple):
         return cls(int(ttl_ms), int(interval_ms), type_)
 
 
+def pack_figures(figures: Iterable[tuple[str, float]]) -> str:
+    """Skills or speeds as an agent's fields keep them."""
+    return ",".join(f"{name}:{value!r}" for name, value in figures)
+
+
+def read_figures(text: str | None) -> dict[str, float]:
+    """The reverse of pack_figures."""
+    pairs = (part.rpartition(":") for part in text.split(",")) if text else ()
+    return {name: float(value) for name, _, value in pairs}
+
+
+def _speeds(beat: Heartbeat) -> tuple[tuple[str, float], ...]:
+    """Declared speeds, to three digits: whoever is nearly as fast is of one class. A base speed of 1 is
+    what an agent has that declares none.
+    """
+    said = dict(beat.speeds or {})
+    if beat.speed is not None and float(f"{beat.speed:.3g}") != 1:
+        said[""] = beat.speed
+    return tuple((name, float(f"{said[name]:.3g}")) for name in sorted(said))
+
+
 def _args(pool: Pool, item: BeatEntry) -> list[Arg]:
     beat = item.beat
     if beat is None:
-        return ["bad", item.entry, item.reason, item.raw, 0, 0, "", "", "", "", "", 0, "", 0]
+        return [
+            "bad", item.entry, item.reason, item.raw, 0, 0, "", "", "", "", "", "", "", 0, "", 0,
+        ]  # fmt: skip
     settings = pool.settings
     max_concurrent = beat.max_concurrent
     if max_concurrent is None:
@@ -74,11 +97,15 @@ def _args(pool: Pool, item: BeatEntry) -> list[Arg]:
     if specializations is None:
         specializations = settings.specializations_of(beat.role, beat.type or "")
     specializations = tuple(sorted(set(specializations)))
-    class_id, definition = class_definition(AgentClass(beat.role, specializations, max_concurrent))
+    skills, speeds = tuple(sorted((beat.skills or {}).items())), _speeds(beat)
+    class_id, definition = class_definition(
+        AgentClass(beat.role, specializations, max_concurrent, skills, speeds)
+    )
     return [
         "beat", item.entry, beat.agent, beat.boot, beat.seq, int(beat.start), beat.role,
         Declared(beat.ttl_ms, beat.interval_ms, beat.type or "").packed(), ",".join(specializations),
-        class_id, definition, max_concurrent, beat.mode.value, *([len(beat.held), *beat.held] if beat.start else [0]),
+        pack_figures(skills), pack_figures(speeds), class_id, definition, max_concurrent, beat.mode.value,
+        *([len(beat.held), *beat.held] if beat.start else [0]),
     ]  # fmt: skip
 
 

@@ -4,13 +4,24 @@ local function arg()
   at = at + 1
   return ARGV[at] or bad('tasks: the call ends within a task')
 end
+local function estimated(prior_ms) return string.format('%d|%d|0|%d', prior_ms, prior_ms, prior_ms) end
+-- What a producer said of how much work a task is, and who should have it: prior_ms|basis|group|features|agent|for_ms.
+local function read_hints(t, hints)
+  local prior_ms, effort, agent, for_ms = string.match(hints, '^(%d+)|([me]|%x*|%x*)|([%w._%-]*)|(%d+)$')
+  if not effort or #effort > 26 or #agent > 64 then bad('hints: ' .. hints) end
+  t.e = estimated(int(prior_ms, 1, 1000000000000, 'prior_ms'))
+  if effort ~= 'm||' then t.effort = effort end
+  int(for_ms, 0, 2592000000, 'prefer_ms')
+  if agent ~= '' then t.prefer = agent .. '|' .. for_ms end
+end
 for i = 1, int(ARGV[4], 1, 200, 'lanes') do
   lanes[i] = { id = arg(), role = arg(), category = arg(), cost = int(arg(), 1, 1000, 'cost'), def = arg(), prior_ms = int(arg(), 1, 1000000000000, 'prior_ms'), refs = 0 }
-  lanes[i].e = string.format('%d|%d|0|%d', lanes[i].prior_ms, lanes[i].prior_ms, lanes[i].prior_ms)
+  lanes[i].e = estimated(lanes[i].prior_ms)
+  lanes[i].requires = string.match(lanes[i].def, '"requires":(%b{})')
 end
 while at < #ARGV do
   local t = { id = arg(), l = lanes[int(arg(), 1, #lanes, 'lane')], d = arg(), body = arg(), not_before_us = 0 }
-  local asked, parents = arg(), arg()
+  local asked, hints, parents = arg(), arg(), arg()
   if parents ~= '0' then
     t.parents = {}
     for i = 1, int(parents, 0, 1000, 'parents') do t.parents[i] = arg() end
@@ -29,6 +40,7 @@ while at < #ARGV do
   local priority, failures, timeout_ms = string.match(t.d, '^(%a+)|(%d+)|(%d+)|%x+$')
   if not RANKS[priority or ''] or tonumber(failures) > 100 or tonumber(timeout_ms) > 2592000000 then bad('d: ' .. t.d) end
   t.e = t.l.e
+  if hints ~= '' then read_hints(t, hints) end
   tasks[#tasks + 1] = t
 end
 if #tasks > 200 then bad('tasks: at most 200 a call') end

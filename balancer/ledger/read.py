@@ -15,7 +15,7 @@ from balancer.core.model import Agent, Assignment, LoadMetrics, TaskState
 from balancer.core.options import TaskOptions
 from balancer.core.strategies import reason
 from balancer.ledger.agent_set import Said
-from balancer.ledger.beat import Declared
+from balancer.ledger.beat import Declared, read_figures
 from balancer.ledger.commit import Grant, read_scores
 from balancer.ledger.exchange import Command, Exchange, exchange
 from balancer.ledger.pool import PoolRef
@@ -258,6 +258,8 @@ def _agent(agent_id: str, fields: dict[str, str], now_ms: float) -> Agent | None
             "role": fields["role"],
             "type": declared.type,
             "specializations": tuple(part for part in fields["specs"].split(",") if part),
+            "skills": read_figures(fields.get("skills")),
+            "speeds": read_figures(fields.get("speeds")),
             "max_concurrent": int(fields["max"]),
             "current_tasks": int(fields["n"]),
             "used": int(fields["used"]),

@@ -56,7 +56,7 @@ for i = 1, #held, 2 do
       if t.cancel then end_cancelled(t, '0') else finish(t, 'dead', 'lost', '0') end
       ended = ended + 1
     else
-      if is_last_life(losses, max_losses) and not is_alone(t.lane) then change_lane(t, true) end
+      if is_last_life(losses, max_losses) and not is_alone(t.lane) then change_lane(t, true, named_in_lane(t, 'tried')) end
       redis.call('HSET', k_task(task_id), 'state', 'pending', 'lane', t.lane, 'losses', losses, 'close', t.close)
       place_again(t)
       requeued = requeued + 1

@@ -1,7 +1,7 @@
 -- submit: tasks enter the pool; the ready ones enter the queue.
 -- KEYS 1 meta
 -- ARGV 1-3 genesis, schema, now_us | 4 lanes | per lane: id, role, category, cost, definition, prior_ms
---      then per task: id, lane number, d (packed facts), body, '' or options|not_before_us, parents, parent ids...
+--      then per task: id, lane number, d (packed facts), body, '' or options|not_before_us, '' or hints, parents, parent ids...
 -- Returns per task: outcome, detail (of a duplicate: state, and the id of the task that holds the dedup key)
 -- Outcomes accepted, scheduled, blocked, duplicate, conflict, queue_full, redis_full, unknown_parent, dead_parent, skipped, expired, cost_over_max, too_many_lanes, too_many_roles, too_many_children
 -- Keeps   a task id names one definition for ever, a dedup key one task; a parent exists before its child, so there is no cycle
@@ -77,6 +77,9 @@ local function store(t, outcome)
   t.order = order_of(t)
   redis.call('HSET', k_task(t.id), 'state', STATE[outcome], 'role', t.role, 'category', t.l.category, 'cost', t.l.cost,
     'lane', t.lane, 'accepted_us', t.accepted, 'ready_us', t.ready, 'order_us', t.order, 'd', t.d, 'e', t.e)
+  if t.effort then redis.call('HSET', k_task(t.id), 'l', t.effort) end
+  if t.prefer then redis.call('HSET', k_task(t.id), 'p', t.prefer) end
+  if t.l.requires then redis.call('HSET', k_task(t.id), 'r', t.l.requires) end
   if t.o then redis.call('HSET', k_task(t.id), 'o', t.o) end
   if t.not_before_us > now_us then redis.call('HSET', k_task(t.id), 'not_before_us', str(t.not_before_us)) end
   if t.dedup then redis.call('SET', t.dedup, t.id) end

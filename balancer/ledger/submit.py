@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from enum import StrEnum
 from typing import NamedTuple
 
+from balancer.core.hints import Hints, canonical, features_text, short_name
 from balancer.core.lanes import Lane, lane_definition
 from balancer.core.model import Task
 from balancer.core.moments import to_us
@@ -75,6 +76,7 @@ class _Packed(NamedTuple):
     facts: str
     body: str
     options: str
+    hints: str
 
 
 class QueueState(NamedTuple):
@@ -115,26 +117,64 @@ def _options(task: Task) -> tuple[str, str]:
     return f"{options.packed()}|{not_before_us}", "" if defining == "|0" else defining
 
 
-def _pack(task: Task, _settings: PoolSettings) -> _Packed:
+def _prior_ms(category: str, settings: PoolSettings) -> int:
+    return max(1, round(1000 * settings.estimate_s(category)))
+
+
+def _hints(task: Task, settings: PoolSettings) -> tuple[str, str]:
+    """What helps to place a task, as it is sent, and the part of it that defines the task."""
+    said = {
+        "complexity": task.complexity,
+        "estimate_s": task.estimate_s,
+        "group": task.group,
+        "features": task.features,
+        "prefer_agent": task.prefer_agent,
+    }
+    if task.prefer_agent:
+        said["prefer_for_s"] = task.prefer_for_s
+    if task.estimate_s is None:
+        prior_ms, basis = _prior_ms(task.category, settings) * (task.complexity or 1), "m"
+    else:
+        prior_ms, basis = max(1, round(1000 * task.estimate_s)), "e"
+    hints = Hints(
+        prior_ms,
+        basis,
+        short_name(task.group or ""),
+        short_name(features_text(task.features)),
+        task.prefer_agent or "",
+        max(1, round(1000 * task.prefer_for_s)) if task.prefer_agent else 0,
+    )
+    return hints.packed(), canonical({name: value for name, value in said.items() if value})
+
+
+def _pack(task: Task, settings: PoolSettings) -> _Packed:
     body = encode_body(task.description, task.payload)
     lane = Lane(task.role, task.category, task.cost)
+    if task.requires:
+        lane = lane._replace(requires=tuple(sorted(task.requires.items())))
     facts = f"{task.priority.value}|{task.max_failures}|{round(task.run_timeout_s * 1000)}"
     options, defining = _options(task)
     identity = f"{lane_definition(lane)[0]}|{facts}|{' '.join(task.depends_on)}|{defining}|{body}"
+    hints = ""
+    if task.has_hints:
+        hints, said = _hints(task, settings)
+        # No body holds a NUL.
+        identity += f"\0{said}"
     digest = hashlib.sha256(identity.encode()).hexdigest()[:16]
-    return _Packed(task, lane, f"{facts}|{digest}", body, options)
+    return _Packed(task, lane, f"{facts}|{digest}", body, options, hints)
 
 
 def _call(packed: Sequence[_Packed], settings: PoolSettings) -> list[Arg]:
     lanes: dict[Lane, int] = {}
     tasks: list[Arg] = []
-    for task, lane, facts, body, options in packed:
+    for task, lane, facts, body, options, hints in packed:
         number = lanes.setdefault(lane, len(lanes) + 1)
-        tasks += (task.id, number, facts, body, options, len(task.depends_on), *task.depends_on)
+        parents = task.depends_on
+        tasks += (task.id, number, facts, body, options, hints, len(parents), *parents)
     args: list[Arg] = [len(lanes)]
     for lane in lanes:
         lane_id, definition = lane_definition(lane)
-        prior_ms = max(1, round(1000 * settings.estimate_s(lane.category)))
+        prior_ms = _prior_ms(lane.category, settings)
         args += (lane_id, lane.role, lane.category, lane.cost, definition, prior_ms)
     return args + tasks
 

@@ -4,7 +4,7 @@ local CLOSED, REFS, DEFS = {}, {}, {}
 -- The first 11 suffice for a completion; a shorter read is a faster one.
 local FIELDS = {
   'state', 'role', 'lane', 'nonce', 'attempt', 'd', 'cost', 'category', 'close', 'agent', 'kids', 'losses', 'failures',
-  'grant', 'ready_us', 'order_us', 'o', 'not_before_us', 'e',
+  'grant', 'ready_us', 'order_us', 'o', 'not_before_us', 'e', 'r',
 }
 local function load_task(id, most)
   local f = redis.call('HMGET', k_task(id), unpack(FIELDS, 1, most or #FIELDS))
@@ -13,7 +13,7 @@ local function load_task(id, most)
     id = id, state = f[1], role = f[2], lane = f[3], nonce = f[4], attempt = tonumber(f[5] or 0), d = f[6], cost = tonumber(f[7]),
     category = f[8], close = f[9], agent = f[10], kids = f[11], losses = tonumber(f[12] or 0), failures = tonumber(f[13] or 0),
     granted_us = tonumber(string.match(f[14] or '0', '^%d+')), ready = f[15], order = f[16], o = f[17],
-    not_before_us = tonumber(f[18] or 0), e = f[19],
+    not_before_us = tonumber(f[18] or 0), e = f[19], requires = f[20],
   }
 end
 

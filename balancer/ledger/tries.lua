@@ -23,21 +23,6 @@ local function remember_try(t, how)
   if redis.call('RPUSH', k_hist(t.id), line) > 10 then redis.call('LTRIM', k_hist(t.id), -10, -1) end
 end
 
--- A try failed: the next one after a delay, or the end.
-local function fail_try(t, reason)
-  local failures, _, max_failures = t.failures + 1, facts(t)
-  count(t.role, 'failed_attempts', 1)
-  if failures >= max_failures then
-    redis.call('HSET', k_task(t.id), 'failures', failures)
-    finish(t, 'dead', reason, str(math.floor((now_us - t.granted_us) / 1000)))
-    return 'dead'
-  end
-  redis.call('HSET', k_task(t.id), 'state', 'failed', 'reason', reason, 'failures', failures, 'close', t.close)
-  redis.call('ZADD', K.failed, str(now_us + backoff_us(failures)), t.id)
-  begin_wait(t, 'failed')
-  return 'retry'
-end
-
 -- The end of a task that was being cancelled, however its try ended. Its lease is closed.
 local function end_cancelled(t, took_ms)
   local reason = redis.call('HGET', k_task(t.id), 'cancel') or 'cancelled'
@@ -50,19 +35,65 @@ end
 -- Whether the next loss would be the last. Where one loss is the limit, nobody is suspected before it.
 local function is_last_life(losses, max_losses) return losses > 0 and losses >= max_losses - 1 end
 
--- The lane of a task that must be alone, or that agents gave back; and plain again with neither. Twin of lane_definition.
-local function enter_lane(t, alone, avoid)
-  local lid = string.match(t.lane, '^[^+]+')
-  local def = string.format('{"category":"%s","cost":%d,"role":"%s","v":1', t.category, t.cost, t.role)
+-- The lane of a task that must be alone, that failed on agents, or that agents gave back; and plain again with none of it.
+-- tried: list of agents; avoid: text of the definition. Twin of lane_definition.
+local function enter_lane(t, alone, tried, avoid)
+  local lid, requires = string.match(t.lane, '^[^+]+'), t.requires and '"requires":' .. t.requires .. ',' or ''
+  local def = string.format('{"category":"%s","cost":%d,%s"role":"%s","v":1', t.category, t.cost, requires, t.role)
   if alone then lid, def = lid .. '+alone', def .. ',"alone":true' end
+  if tried and #tried > 0 then
+    local names = '"tried":["' .. table.concat(tried, '","') .. '"]'
+    lid, def = string.format('%s+tried%d.%012x', lid, #tried, spread(names)), def .. ',' .. names
+  end
   if avoid then lid, def = lid .. '+' .. string.format('%012x', spread(avoid)), def .. ',' .. avoid end
   t.lane = lid
   REFS[lid], DEFS[lid] = (REFS[lid] or 0) + 1, def .. '}'
 end
 
-local function change_lane(t, alone, avoid)
+local function change_lane(t, alone, tried, avoid)
   REFS[t.lane] = (REFS[t.lane] or 0) - 1
-  enter_lane(t, alone, avoid)
+  enter_lane(t, alone, tried, avoid)
+end
+
+-- The agents that a list of a task's lane names; empty for lanes that have no such list.
+local function named_in_lane(t, list)
+  local names = {}
+  if string.find(t.lane, '+', 1, true) then
+    local def = redis.call('HGET', K.lanedef, t.lane) or ''
+    for name in string.gmatch(string.match(def, '"' .. list .. '":%[(.-)%]') or '', '"([^"]+)"') do names[#names + 1] = name end
+  end
+  return names
+end
+
+-- Lanes with marks beyond this many would keep new kinds of work out of the pool: then a task stays where it is.
+local function has_room_for_lane() return redis.call('HLEN', K.lanedef) < 10000 end
+
+-- A try failed: its agent joins those who do not get the task again before everyone who could had it.
+local function mark_tried(t)
+  local tried = named_in_lane(t, 'tried')
+  for _, name in ipairs(tried) do
+    if name == t.agent then return end
+  end
+  if not has_room_for_lane() then return end
+  tried[#tried + 1] = t.agent
+  table.sort(tried)
+  change_lane(t, is_alone(t.lane), tried)
+end
+
+-- A try failed: the next one after a delay, or the end.
+local function fail_try(t, reason)
+  local failures, _, max_failures = t.failures + 1, facts(t)
+  count(t.role, 'failed_attempts', 1)
+  if failures >= max_failures then
+    redis.call('HSET', k_task(t.id), 'failures', failures)
+    finish(t, 'dead', reason, str(math.floor((now_us - t.granted_us) / 1000)))
+    return 'dead'
+  end
+  mark_tried(t)
+  redis.call('HSET', k_task(t.id), 'state', 'failed', 'lane', t.lane, 'reason', reason, 'failures', failures, 'close', t.close)
+  redis.call('ZADD', K.failed, str(now_us + backoff_us(failures)), t.id)
+  begin_wait(t, 'failed')
+  return 'retry'
 end
 
 -- For how long others go first, in steps that tasks share: each lane is looked at by every plan.
@@ -72,13 +103,14 @@ local STEP_MS = { rejected = 5000, released = 1000 }
 -- nobody cancelled has released it.
 local function give_back_task(t, status)
   local how = status == 'rejected' and status or 'released'
-  if redis.call('HLEN', K.lanedef) < 10000 then
-    local def, names = redis.call('HGET', K.lanedef, t.lane) or '', { '"' .. t.agent .. '"' }
-    for name in string.gmatch(string.match(def, '"avoid":%[(.-)%]') or '', '"[^"]+"') do
-      if #names < 3 and name ~= names[1] then names[#names + 1] = name end
+  if has_room_for_lane() then
+    local names = { t.agent }
+    for _, name in ipairs(named_in_lane(t, 'avoid')) do
+      if #names < 3 and name ~= t.agent then names[#names + 1] = name end
     end
     local until_ms = (math.floor(now_ms / STEP_MS[how]) + 2) * STEP_MS[how]
-    change_lane(t, is_alone(t.lane), '"avoid":[' .. table.concat(names, ',') .. '],"until_ms":' .. str(until_ms))
+    local avoid = string.format('"avoid":["%s"],"until_ms":%d', table.concat(names, '","'), until_ms)
+    change_lane(t, is_alone(t.lane), named_in_lane(t, 'tried'), avoid)
   end
   redis.call('HSET', k_task(t.id), 'state', 'pending', 'lane', t.lane, 'close', t.close)
   place_again(t)

@@ -10,11 +10,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from balancer.core.model import MAX_UNITS, Mode
+from balancer.core.model import MAX_UNITS, Level, Mode
 from balancer.core.names import Name
 from balancer.protocol.wire import (
     MAX_DIGITS,
@@ -36,6 +36,11 @@ MAX_ERROR_BYTES = 2_048
 
 #: Marks fields that do not stand in the entry itself but in the JSON object of its field `body`.
 BODY: dict[str, Any] = {"in": "body"}
+
+
+#: Highest and lowest speed that an agent may declare; 1 is normal.
+MIN_SPEED, MAX_SPEED = 0.01, 100.0
+Speed = Annotated[float, Field(ge=MIN_SPEED, le=MAX_SPEED, allow_inf_nan=False)]
 
 
 class Status(StrEnum):
@@ -75,6 +80,17 @@ class Heartbeat(Wire):
     specializations: tuple[Name, ...] | None = Field(
         default=None, max_length=64, description="absent: the default"
     )
+    skills: dict[Name, Level] | None = Field(
+        default=None, max_length=64, description="what it can do and how well; absent: none"
+    )
+    speed: Speed | None = Field(
+        default=None, description="how fast it is, 1 is normal; absent: normal"
+    )
+    speeds: dict[Name, Speed] | None = Field(
+        default=None,
+        max_length=64,
+        description="how fast it is with a category; of others: `speed`, with a quarter more for a specialization",
+    )
     interval_ms: int = Field(default=5_000, ge=100, le=86_400_000)
     ttl_ms: int = Field(
         default=15_000, ge=300, le=7 * 86_400_000, description="lost after this silence"
@@ -103,6 +119,12 @@ class Heartbeat(Wire):
             out["max_concurrent"] = str(self.max_concurrent)
         if self.specializations is not None:
             out["specializations"] = ",".join(self.specializations)
+        if self.skills:
+            out["skills"] = _pairs(self.skills)
+        if self.speed is not None:
+            out["speed"] = repr(self.speed)
+        if self.speeds:
+            out["speeds"] = _pairs(self.speeds)
         out |= {
             "interval_ms": str(self.interval_ms),
             "ttl_ms": str(self.ttl_ms),
@@ -112,6 +134,10 @@ class Heartbeat(Wire):
             out["start"] = "1"
         out["held"] = ",".join(self.held)
         return out
+
+
+def _pairs(values: Mapping[str, float]) -> str:
+    return ",".join(f"{name}:{value!r}" for name, value in values.items())
 
 
 class Completion(Wire):

@@ -5,6 +5,7 @@ Entries of streams are objects of strings there, as Redis hands them out: what a
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -21,7 +22,7 @@ from balancer.protocol.events import (
     InboxRetire,
     InboxTask,
 )
-from balancer.protocol.wire import MAX_DIGITS, VERSION, Kind, Wire, kinds
+from balancer.protocol.wire import MAX_DIGITS, MAX_FRACTION, VERSION, Kind, Wire, kinds
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _TEXT = {"type": "string"}
@@ -102,6 +103,18 @@ def _as_text(node: dict[str, Any], kind: Kind) -> dict[str, Any]:
             **said,
             "pattern": _list_pattern(node["items"]["pattern"], node["maxItems"]),
         }
+    if kind in (Kind.NUMBERS, Kind.DECIMALS):
+        [(name, value)] = node["patternProperties"].items()
+        made = number_pattern if kind is Kind.NUMBERS else decimal_pattern
+        number = made(value["minimum"], value["maximum"])
+        zeros = "0*" if kind is Kind.NUMBERS else ""
+        one = f"{_inner(name)}:{zeros}({number})"
+        return {**_TEXT, **said, "pattern": _list_pattern(one, node["maxProperties"])}
+    if kind is Kind.DECIMAL:
+        low, high = node["minimum"], node["maximum"]
+        what = f"a decimal number from {low:g} to {high:g}"
+        said["description"] = f"{said['description']}; {what}" if "description" in said else what
+        return {**_TEXT, **said, "pattern": f"^({decimal_pattern(low, high)})$"}
     if kind is Kind.NUMBER:
         low, high = node["minimum"], node["maximum"]
         what = f"a whole number from {low:,} to {high:,}"
@@ -121,8 +134,25 @@ def _as_text(node: dict[str, Any], kind: Kind) -> dict[str, Any]:
     return {**_TEXT, **said, **kept}
 
 
+def _inner(pattern: str) -> str:
+    return pattern.removeprefix("^").removesuffix("$")
+
+
+def decimal_pattern(low: float, high: float) -> str:
+    """A pattern of exactly the decimal numbers from `low` to `high`, both powers of ten, the one below 1
+    and the other above.
+    """
+    places, digits = round(-math.log10(low)), round(math.log10(high))
+    fraction = rf"(\.[0-9]{{1,{MAX_FRACTION}}})?"
+    return "|".join((
+        *(rf"0\.{'0' * (at - 1)}[1-9][0-9]{{0,{MAX_FRACTION - at}}}" for at in range(1, places + 1)),
+        f"[1-9][0-9]{{0,{digits - 1}}}{fraction}",
+        rf"1{'0' * digits}(\.0{{1,{MAX_FRACTION}}})?",
+    ))  # fmt: skip
+
+
 def _list_pattern(item: str, most: int) -> str:
-    one = item.removeprefix("^").removesuffix("$")
+    one = _inner(item)
     return f"^,*({one}(,+{one}){{0,{most - 1}}})?,*$"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import Enum, auto
 from functools import cache
 from typing import Annotated, Any, Literal, TypeVar, get_args
@@ -16,6 +16,9 @@ VERSION: Literal["1"] = "1"
 #: Most digits of a number, so that it is exact wherever numbers are doubles.
 MAX_DIGITS = 15
 _NUMBER = re.compile(rf"[0-9]{{1,{MAX_DIGITS}}}", re.ASCII)
+#: Most digits behind a point: as many as languages write of a double from 0.01 on.
+MAX_FRACTION = 20
+_DECIMAL = re.compile(rf"(0|[1-9][0-9]{{0,2}})(\.[0-9]{{1,{MAX_FRACTION}}})?", re.ASCII)
 
 Nonce = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 Attempt = Annotated[int, Field(ge=1, le=1_000_000, description="counts the grants of a task")]
@@ -42,6 +45,12 @@ class Kind(Enum):
     """Values separated by commas; empty ones count for nothing."""
     FLAG = auto()
     """`1` is yes, anything else is no."""
+    DECIMAL = auto()
+    """ASCII digits, and a point with more of them where there is a fraction."""
+    NUMBERS = auto()
+    """Like a list, of `name:number`; no name twice."""
+    DECIMALS = auto()
+    """Like a list, of `name:decimal`; no name twice."""
 
 
 W = TypeVar("W", bound=Wire)
@@ -60,6 +69,10 @@ def _kind(field: FieldInfo) -> Kind:
         return Kind.FLAG
     if tuple in inner:
         return Kind.LIST
+    if dict in inner:
+        return Kind.DECIMALS if "float" in str(of) else Kind.NUMBERS
+    if float in inner:
+        return Kind.DECIMAL
     return Kind.NUMBER if int in inner else Kind.TEXT
 
 
@@ -86,9 +99,38 @@ def read_wire(model: type[W], fields: Mapping[str, str], **more: Any) -> W:
 
 def _parsed(name: str, text: str, kind: Kind) -> Any:
     if kind is Kind.NUMBER:
-        if not _NUMBER.fullmatch(text):
-            raise BadEvent(f"{name}: {text[:40]!r} is not a whole number in plain digits")
-        return int(text)
+        return _number(name, text)
+    if kind is Kind.DECIMAL:
+        return _decimal(name, text)
     if kind is Kind.LIST:
         return tuple(part for part in text.split(",") if part)
+    if kind is Kind.NUMBERS:
+        return _pairs(name, text, _number)
+    if kind is Kind.DECIMALS:
+        return _pairs(name, text, _decimal)
     return text == "1" if kind is Kind.FLAG else text
+
+
+def _number(name: str, text: str) -> int:
+    if not _NUMBER.fullmatch(text):
+        raise BadEvent(f"{name}: {text[:40]!r} is not a whole number in plain digits")
+    return int(text)
+
+
+def _decimal(name: str, text: str) -> float:
+    if not _DECIMAL.fullmatch(text):
+        raise BadEvent(f"{name}: {text[:40]!r} is not a decimal number such as 0.5, 1 or 12.25")
+    return float(text)
+
+
+def _pairs(name: str, text: str, read: Callable[[str, str], float]) -> dict[str, float]:
+    out: dict[str, float] = {}
+    for part in text.split(","):
+        if part:
+            key, colon, value = part.rpartition(":")
+            if not colon:
+                raise BadEvent(f"{name}: {part[:40]!r} is not a name and a number such as python:3")
+            if key in out:
+                raise BadEvent(f"{name}: {key[:40]!r} is named twice")
+            out[key] = read(f"{name}.{key[:20]}", value)
+    return out

@@ -744,9 +744,9 @@ def test_beat_to_a_real_pool_with_a_time_of_the_callers_writes_nothing(pool: Poo
 @pytest.mark.parametrize(
     ("at", "value"),
     [
-        (3, "abc"), (3, "1e3-0"), (3, ""), (6, "nan"), (6, "0x10"), (6, "-1"), (6, str(2**53)), (13, "1001"),
-        (13, "1.5"), (9, "5000|x|"), (9, "-1|1|"), (9, "604800001|1|"), (9, "1e3|1|"), (9, "5000|86400001|"), (9, "5"),
-        (14, "asleep"), (15, "1001"), (15, "1e1"), (2, "gossip"),
+        (3, "abc"), (3, "1e3-0"), (3, ""), (6, "nan"), (6, "0x10"), (6, "-1"), (6, str(2**53)), (15, "1001"),
+        (15, "1.5"), (9, "5000|x|"), (9, "-1|1|"), (9, "604800001|1|"), (9, "1e3|1|"), (9, "5000|86400001|"), (9, "5"),
+        (16, "asleep"), (17, "1001"), (17, "1e1"), (2, "gossip"),
     ],
 )  # fmt: skip
 def test_beat_with_a_bad_argument_writes_nothing(virtual_pool: Pool, at: int, value: str) -> None:

@@ -38,6 +38,7 @@ from tests.support.factories import (
     populate,
     settle,
     submit,
+    tried,
 )
 
 LANE, DEFINITION = lane_definition(Lane("dev", "general", 1))
@@ -112,6 +113,7 @@ def test_failed_try_waits_for_its_retry(working: Pool) -> None:
         f"completions {done.entry}": GONE,
         **fields("role:dev", failed_attempts="1", returned="1"),
         **fields("pool", failed_attempts="1", returned="1"),
+        **tried("a1"),
     }
     assert seen.events == [("failed", "t1", "a1", "retry")]
 

@@ -394,7 +394,7 @@ BAD: dict[str, Callable[[list[Arg]], list[Arg]]] = {
     "a prior of nothing": lambda args: [*args[:6], 0, *args[7:]],
     "parents 1e3": lambda args: [*args[:-1], "1e3"],
     "1001 parents": lambda args: [*args[:-1], 1_001, *(f"p{n}" for n in range(1_001))],
-    "201 tasks": lambda args: args[:7] + 201 * args[7:13],
+    "201 tasks": lambda args: args[:7] + 201 * args[7:14],
 }
 
 

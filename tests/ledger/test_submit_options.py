@@ -40,18 +40,16 @@ MEDIUM_US = 60_000_000
 HASH = dedup_hash("order 17")
 
 
+#: The estimate of a category of which the settings say nothing.
+HOUR = "3600000|3600000|0|3600000"
+
+
 def stored(state: str, accepted: int = NOW_US, /, **more: Any) -> dict[str, Any]:
     """What one accepted task leaves in an empty pool, but for its packed facts and its place."""
     times = {"accepted_us": str(accepted), "ready_us": str(accepted)}
     return {
         **fields("task:t1", state=state, role="dev", category="general", cost="1", lane=LANE),
-        **fields(
-            "task:t1",
-            **times,
-            order_us=str(accepted - MEDIUM_US),
-            e="3600000|3600000|0|3600000",
-            **more,
-        ),
+        **fields("task:t1", **times, order_us=str(accepted - MEDIUM_US), e=HOUR, **more),
         "roles dev": True,
         "meta clock_us": str(accepted),
     }

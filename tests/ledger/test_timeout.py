@@ -30,6 +30,7 @@ from tests.support.factories import (
     populate,
     proposal,
     submit,
+    tried,
 )
 
 LANE, _ = lane_definition(Lane("dev", "general", 1))
@@ -73,6 +74,7 @@ def test_overdue_try_has_failed_and_will_be_tried_again(overdue: Pool) -> None:
         "hist:t1": [f"a1 {NOW_US} {NOW_US + 15_000_000} timeout"],
         **fields("role:dev", used="0", running="0", failed_attempts="1", returned="1"),
         **fields("pool", used="0", running="0", failed_attempts="1", returned="1"),
+        **tried("a1"),
     }
     assert seen.events == [("failed", "t1", "a1", "timeout")]
     with changes(overdue) as again:

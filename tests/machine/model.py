@@ -67,13 +67,25 @@ class ModelTask:
     alone: bool = False
     avoid: tuple[str, ...] = ()
     avoid_until_ms: int = 0
+    #: It failed on these since it was submitted, or retried.
+    tried: tuple[str, ...] = ()
     #: Agent, granted, ended, how.
     history: list[str] = field(default_factory=list)
 
     @property
     def lane(self) -> str:
         t = self.task
-        lane = Lane(t.role, t.category, t.cost, self.alone, self.avoid, self.avoid_until_ms)
+        requires = tuple(sorted(t.requires.items()))
+        lane = Lane(
+            t.role,
+            t.category,
+            t.cost,
+            self.alone,
+            self.avoid,
+            self.avoid_until_ms,
+            requires,
+            self.tried,
+        )
         return lane_definition(lane)[0]
 
 
@@ -474,7 +486,7 @@ class Model:
             return "finished" if task.state in FINAL else "already"
         self.untold.discard(task_id)
         task.losses = task.failures = 0
-        task.alone, task.avoid, task.avoid_until_ms = False, (), 0
+        task.alone, task.avoid, task.avoid_until_ms, task.tried = False, (), 0, ()
         expires_at = task.task.expires_at
         if expires_at and to_us(expires_at) <= now_us:
             task.task = task.task.model_copy(update={"expires_at": None})
@@ -622,6 +634,9 @@ class Model:
         task.failures += 1
         if task.failures >= task.task.max_failures:
             return self._finish(task_id, "dead", now_us)
+        if task.agent not in task.tried:
+            task.tried = tuple(sorted((*task.tried, task.agent)))
+            task.avoid, task.avoid_until_ms = (), 0
         settings = self.settings
         most_s = min(settings.retry_max_delay_s, settings.retry_delay_s * 2 ** (task.failures - 1))
         task.state, task.due_us = "failed", now_us + max(1_000, int(most_s * draws.take()))

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from balancer.core.errors import BadArgument, SafeStop, SchemaMismatch
-from balancer.core.lanes import lane_definition, read_lane
+from balancer.core.lanes import Lane, lane_definition, read_lane
 from balancer.core.model import Task
 from balancer.core.planner import Planner, Proposal
 from balancer.ledger import Pool
@@ -281,6 +281,19 @@ def _entry_order(name: str) -> tuple[int, ...]:
 def fields(key: str, **values: Any) -> State:
     """Expected changes of one key."""
     return {f"{key} {name}": value for name, value in values.items()}
+
+
+def tried(*agents: str, of: Lane = Lane("dev", "general", 1)) -> State:  # noqa: B008
+    """What changes when t1 fails on the last of these agents, after the others. Nobody shares its lane."""
+    before, _ = lane_definition(of._replace(tried=agents[:-1]))
+    after, definition = lane_definition(of._replace(tried=tuple(sorted(agents))))
+    return {
+        "task:t1 lane": after,
+        f"lanedef {before}": GONE,
+        f"laneref {before}": GONE,
+        f"lanedef {after}": definition,
+        f"laneref {after}": "1",
+    }
 
 
 def entries(pool: Pool, stream: str) -> list[tuple[str, dict[str, str]]]:

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from balancer.core.lanes import (
+    LEARNED_STEP,
     AgentClass,
     Lane,
     class_definition,
@@ -19,20 +20,42 @@ from balancer.core.lanes import (
 from balancer.core.names import NAME_RULE
 
 names = st.from_regex(NAME_RULE, fullmatch=True)
+levels = st.dictionaries(names, st.integers(1, 100), max_size=3).map(
+    lambda found: tuple(sorted(found.items()))
+)
 plain_lanes = st.builds(
-    Lane, names, names, st.integers(1, 1_000), st.just(False), st.just(()), st.just(0)
+    lambda role, category, cost, requires: Lane(role, category, cost, requires=requires),
+    names,
+    names,
+    st.integers(1, 1_000),
+    levels,
 )
 lanes = st.builds(
-    lambda lane, alone, avoid, until: lane._replace(
-        alone=alone, avoid=tuple(avoid), avoid_until_ms=until if avoid else 0
+    lambda lane, alone, avoid, until, tried: lane._replace(
+        alone=alone,
+        avoid=tuple(avoid),
+        avoid_until_ms=until if avoid else 0,
+        tried=tuple(sorted(tried)),
     ),
     plain_lanes,
     st.booleans(),
     st.lists(names, max_size=3),
     st.integers(0, 2**50),
+    st.sets(names, max_size=3),
 )
+categories = st.one_of(st.just(""), names)
 classes = st.builds(
-    AgentClass, names, st.lists(names, max_size=4).map(tuple), st.integers(0, 1_000)
+    AgentClass,
+    names,
+    st.lists(names, max_size=4).map(tuple),
+    st.integers(0, 1_000),
+    levels,
+    st.dictionaries(categories, st.floats(0.01, 100), max_size=3).map(
+        lambda found: tuple(sorted(found.items()))
+    ),
+    st.dictionaries(categories, st.integers(-9, 9), max_size=3).map(
+        lambda found: tuple(sorted(found.items()))
+    ),
 )
 
 
@@ -46,11 +69,22 @@ def test_ids_never_change() -> None:
         "v1a7e8d36fa89bf6",
         '{"max_concurrent":4,"role":"dev","specializations":["bug","docs"],"v":1}',
     )
+    requires = (("go", 1), ("python", 3))
+    assert lane_definition(Lane("dev", "bug", 2, requires=requires, tried=("a1", "b"))) == (
+        "v1c93f14bbc93fb4+tried2.8cfedf233fa3",
+        '{"category":"bug","cost":2,"requires":{"go":1,"python":3},"role":"dev","v":1,"tried":["a1","b"]}',
+    )
+    cls = AgentClass("dev", (), 4, (("go", 7),), (("", 0.5), ("bug", 1.25)), (("", -2),))
+    assert class_definition(cls) == (
+        "v156b8bd2e4942df",
+        '{"learned":{"":-2},"max_concurrent":4,"role":"dev","skills":{"go":7},"specializations":[],'
+        '"speeds":{"":0.5,"bug":1.25},"v":1}',
+    )
 
 
 @given(lanes)
 def test_a_lane_that_is_not_plain_begins_with_the_id_of_the_plain_one(lane: Lane) -> None:
-    plain = Lane(lane.role, lane.category, lane.cost)
+    plain = Lane(lane.role, lane.category, lane.cost, requires=lane.requires)
 
     assert lane_definition(lane)[0].split("+")[0] == lane_definition(plain)[0]
 
@@ -60,7 +94,10 @@ def test_lane_reads_back_as_it_was(lane: Lane) -> None:
     lane_id, text = lane_definition(lane)
 
     assert read_lane(text) == lane
-    assert re.fullmatch(r"v1[0-9a-f]{14}(\+alone)?(\+[0-9a-f]{12})?", lane_id)
+    assert re.fullmatch(
+        r"v1[0-9a-f]{14}(\+alone)?(\+tried\d+\.[0-9a-f]{12})?(\+[0-9a-f]{12})?", lane_id
+    )
+    assert (f"+tried{len(lane.tried)}." in lane_id) == bool(lane.tried)
     assert ("+alone" in lane_id) == lane.alone
     assert ("+" in lane_id) != lane.is_plain
 
@@ -85,6 +122,46 @@ def test_order_and_repetition_of_specializations_do_not_matter() -> None:
 
 
 @given(lanes, classes)
-def test_feasible_is_role_and_cost(lane: Lane, cls: AgentClass) -> None:
-    assert feasible(lane, cls) == (lane.role == cls.role and lane.cost <= cls.max_concurrent)
-    assert feasible(lane._replace(role=cls.role), cls) == (lane.cost <= cls.max_concurrent)
+def test_feasible_is_role_cost_and_skills(lane: Lane, cls: AgentClass) -> None:
+    asks_nothing = lane._replace(requires=())
+
+    assert feasible(asks_nothing, cls) == (
+        lane.role == cls.role and lane.cost <= cls.max_concurrent
+    )
+    assert feasible(asks_nothing._replace(role=cls.role), cls) == (lane.cost <= cls.max_concurrent)
+
+
+@given(lanes, levels, levels)
+def test_every_required_skill_is_had_with_its_least_level(
+    lane: Lane, required: tuple[tuple[str, int], ...], had: tuple[tuple[str, int], ...]
+) -> None:
+    cls = AgentClass(lane.role, (), 1_000, skills=had)
+    meets_all = feasible(lane._replace(requires=had), cls)
+    too_high = [lane._replace(requires=((skill, level + 1),)) for skill, level in had]
+
+    assert meets_all
+    assert not any(feasible(one, cls) for one in too_high)
+    assert feasible(lane._replace(requires=required), cls) == all(
+        any(name == skill and has >= level for name, has in had) for skill, level in required
+    )
+
+
+def test_speed_is_what_was_declared_else_a_modest_one_of_a_specialist() -> None:
+    plain = AgentClass("dev", ("bug", "docs"), 1)
+    fast = plain._replace(speeds=(("", 2.0), ("docs", 0.5)))
+
+    assert [plain.speed_of(category) for category in ("bug", "docs", "ui", "")] == [
+        1.25,
+        1.25,
+        1,
+        1,
+    ]
+    assert [fast.speed_of(category) for category in ("bug", "docs", "ui", "")] == [2.5, 0.5, 2, 2]
+
+
+def test_what_was_learned_of_a_category_stands_for_what_was_learned_of_all() -> None:
+    cls = AgentClass("dev", ("bug",), 1, speeds=(("docs", 2.0),), learned=(("", -1), ("bug", 2)))
+
+    assert cls.speed_of("bug") == 1.25 * LEARNED_STEP**2
+    assert cls.speed_of("docs") == 2 / LEARNED_STEP
+    assert cls.speed_of("ui") == 1 / LEARNED_STEP

@@ -58,6 +58,10 @@ def kind_of(node: dict[str, Any]) -> str:
     pattern = node.get("pattern", "")
     if "maxLength" in node:
         return "number"
+    if pattern.startswith("^(0\\."):
+        return "decimal"
+    if pattern.startswith("^,*") and ":" in pattern:
+        return "list of names with " + ("decimals" if "0\\." in pattern else "numbers")
     if pattern.startswith("^,*"):
         return "list of nonces" if "a-f]{32}" in pattern else "list of names"
     return "nonce" if "[0-9a-f]{32}" in pattern else "name" if "A-Za-z" in pattern else ""
@@ -76,11 +80,13 @@ def test_the_kinds_are_those_of_the_model(heading: str) -> None:
 
 def bounds(node: dict[str, Any]) -> str | None:
     """The bounds of a number, in the words of the page."""
-    found = re.search(r"a whole number from ([\d,]+) to ([\d,]+)$", node.get("description", ""))
+    found = re.search(
+        r"a (?:whole|decimal) number from ([\d,.]+) to ([\d,]+)$", node.get("description", "")
+    )
     return f"{found[1]} to {found[2]}" if found else None
 
 
-@pytest.mark.parametrize("name", ["max_concurrent", "interval_ms", "ttl_ms"])
+@pytest.mark.parametrize("name", ["max_concurrent", "speed", "interval_ms", "ttl_ms"])
 def test_the_bounds_of_a_heartbeat_are_those_of_the_model(name: str) -> None:
     said = bounds(FORMATS["Heartbeat"]["properties"][name])
     assert said
