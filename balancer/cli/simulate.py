@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from balancer.simulate.trace import Trace
 
 #: When nobody names any.
-STRATEGIES = ("best_match", "least_loaded", "fifo_pull")
+STRATEGIES = ("fit", "best_match", "fifo_pull")
 #: Most fleets that one call draws, and the largest number that draws one.
 MOST_SEEDS, LARGEST_SEED = 100, 2**31 - 5
 
@@ -62,14 +62,18 @@ def simulate(
         int,
         typer.Option(metavar="N", help="Give so many pieces of the trace equal work a second."),
     ] = 0,
+    ageing: Annotated[
+        float | None,
+        typer.Option(metavar="X", help="The pool's setting.  [default: as pools have it]"),
+    ] = None,
     as_json: options.Json = False,
 ) -> None:
     """Replay a recorded workload under several strategies, and compare.
 
     Examples:
       balancer simulate --limit 500
-      balancer simulate --strategy best_match --strategy random --load 0.8 --seeds 1
-      balancer simulate --trace tasks.csv.gz --strategy best_match --strategy jsq --json
+      balancer simulate --strategy fit --strategy round_robin --load 0.8 --seeds 1
+      balancer simulate --trace tasks.csv.gz --strategy fit --strategy jsq --json
 
     The pool's own strategies run through the real planner and scripts, on a Redis of their
     own in virtual time; what is no balancer (fifo_pull, jsq, ...) runs beside them.
@@ -78,7 +82,7 @@ def simulate(
     from balancer.simulate.experiment import simulate as run
 
     names = tuple(dict.fromkeys(strategies or STRATEGIES))
-    scenario = Scenario(load, slots, gain, equal_agents, learned)
+    scenario = Scenario(load, slots, gain, equal_agents, learned, ageing)
     numbers = _seeds(seeds)
     check_strategies(names)
     loaded = _loaded(trace, limit, blocks)

@@ -46,11 +46,19 @@ class Scenario:
     equal_agents: bool = False
     #: Agents say what they are specialized in, not how fast they are.
     learned: bool = False
+    #: The pool's `ageing`; None: as it is by default.
+    ageing: float | None = None
 
     def __post_init__(self) -> None:
         _check("load", self.load, 0.01, 10)
         _check("slots", self.slots, 1, 10_000)
         _check("gain", self.gain, 0.1, 10)
+        _check("ageing", self.ageing, 0.001, 100)
+
+    def settings(self, strategy: str, seed: int) -> PoolSettings:
+        """Of the pool that a strategy is replayed in."""
+        more = {} if self.ageing is None else {"ageing": self.ageing}
+        return PoolSettings(strategy=strategy, seed=seed, **more)
 
 
 class Outcome(NamedTuple):
@@ -104,7 +112,7 @@ def simulate(
                 if client is None:
                     client = stack.enter_context(connect(stack.enter_context(EmbeddedRedis()).url))
                 client.flushall()
-                settings = PoolSettings(strategy=name, seed=seed)
+                settings = scenario.settings(name, seed)
                 run, estimate_s = replay(
                     client, settings, trace, arrivals, fleet, learned=scenario.learned, tell=tell
                 )

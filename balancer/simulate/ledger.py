@@ -32,6 +32,9 @@ from balancer.simulate.trace import Trace
 #: When the clock of the pool starts, microseconds since 1970.
 START_US = 1_800_000_000_000_000
 
+#: Tasks read in one round trip.
+_PAGE = 1_000
+
 Tell = Callable[[int], None]
 
 
@@ -111,7 +114,6 @@ class _Replay:
         self._ready_us, self._start_us = list(self._arrival_us), [0] * count
         self._end_us, self._where = [0] * count, [-1] * count
         self._is_submitted = [False] * count
-        self._estimate_s = [0.0] * count
         self._ended = self._submitted = 0
         self._join(heartbeats(fleet, trace.categories, START_US // 1000, learned=learned))
 
@@ -128,7 +130,17 @@ class _Replay:
         run = Run(
             _seconds(self._ready_us), _seconds(self._start_us), _seconds(self._end_us), self._where
         )
-        return Replayed(run, self._estimate_s)
+        return Replayed(run, self._estimates_s())
+
+    def _estimates_s(self) -> list[float]:
+        """What each task was expected to take at normal speed when it was last given its place in the queue."""
+        out: list[float] = []
+        for at in range(0, len(self._tasks), _PAGE):
+            pipe = self._pool.client.pipeline(transaction=False)
+            for task in self._tasks[at : at + _PAGE]:
+                pipe.hget(self._pool.keys.task(task.id), "e")
+            out += [int(packed.partition("|")[0]) / 1000 for packed in pipe.execute()]
+        return out
 
     def _next_moment_us(self) -> int:
         """When something happens next."""
@@ -220,7 +232,6 @@ class _Replay:
             speed = self._fleet.agents[j].speeds[self._trace.category[i]]
             took_us = max(1, round(1e6 * self._trace.size_s[i] / speed))
             self._start_us[i], self._where[i] = self._now_us, j
-            self._estimate_s[i] = proposal.estimate_s
             heapq.heappush(self._running, _Try(self._now_us + took_us, i, j, took_us, proposal))
 
 
