@@ -16,7 +16,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo demo-short dev test test-shell test-node test-ha test-tls check bench mutants chaos chaos-short chaos-mutants lock clean
+.PHONY: help demo demo-short dev test test-shell test-node test-ha test-tls check bench quality mutants chaos chaos-short chaos-mutants lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -53,6 +53,11 @@ check: $(STAMP) ## lint, format, types
 
 bench: $(STAMP) ## measure; QUICK=1 for a minute's worth
 	$(BIN)/python -m benchmarks $(if $(QUICK),--quick)
+
+quality: $(STAMP) ## what decisions are worth on the traces in TRACES=folder; QUICK=1, LEARNED=1, REFERENCE=files
+	@[ -n "$(TRACES)" ] || { echo "make quality TRACES=folder: which traces are to be replayed?" >&2; exit 2; }
+	$(BIN)/python -m benchmarks.quality --traces "$(TRACES)" $(if $(QUICK),--quick) $(if $(LEARNED),--learned) \
+		$(if $(REFERENCE),--reference $(REFERENCE))
 
 mutants: $(STAMP) ## break the code on purpose and see whether a test notices
 	$(BIN)/python tests/mutants/run.py

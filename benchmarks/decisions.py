@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 
-from balancer.core.planner import Planner
+from balancer.core.planner import Planner, Proposal
 from balancer.core.settings import PoolSettings
 from balancer.embedded import EmbeddedRedis
 from balancer.ledger import commit
@@ -38,7 +38,7 @@ def measure(strategy: str = "fit") -> float:
         return percentile(took_ms, 0.99)
 
 
-def _decide(pool: Pool, viewer: Viewer, planner: Planner) -> tuple[float, list[fleet.Proposal]]:
+def _decide(pool: Pool, viewer: Viewer, planner: Planner) -> tuple[float, list[Proposal]]:
     start = time.perf_counter()
     proposals = planner.plan(viewer.view())
     commit.commit(pool, proposals)
