@@ -182,6 +182,12 @@ def test_lwl_counts_work_not_tasks() -> None:
     ]
 
 
+def test_lwl_forgets_work_that_is_done() -> None:
+    made = trace(task(0, 100), task(200, 5), task(201, 10), task(202, 1))
+
+    assert [who for who, _ in starts("lwl_clair", made, fleet(agent(1), agent(1)))] == [0, 0, 1, 0]
+
+
 def test_match_lets_the_specialist_take_its_own() -> None:
     made = trace(task(0, 4, "a"), task(1, 3, "a"), task(1.1, 4, "b"), task(1.2, 4, "a"))
     of = fleet(agent(1, 2), agent(3, 0.1))
