@@ -12,7 +12,7 @@ from balancer.core.model import Priority
 from balancer.core.names import is_name
 from balancer.simulate.fleet import LEAST_SLOTS, make_fleet
 from balancer.simulate.load import blind_capacity, flattened, scaled_arrivals
-from balancer.simulate.trace import LEAST_SIZE_S, Trace, load_trace
+from balancer.simulate.trace import LEAST_SIZE_S, Trace, load_trace, make_trace
 from balancer.trace import COLUMNS, SHIPPED
 from tests.support.simulated import agent, fleet, task, trace
 
@@ -32,6 +32,7 @@ def test_trace_keeps_the_order_of_the_file_and_knows_parents_by_place() -> None:
     assert list(made.weight) == [2, 2, 8]
     assert list(made.size_s) == [1, LEAST_SIZE_S, 1]
     assert len(made) == 3
+    assert make_trace(made.rows[::-1]) == made
     assert [made.has_parents, trace(task(0, 1)).has_parents] == [True, False]
 
 

@@ -209,10 +209,12 @@ def test_guard_lets_a_slow_agent_wait() -> None:
     assert run_pure("wsept_clair", made, made.arrival_s, of).agent == [0, 1, 0]
 
 
-def test_guard_takes_a_slightly_slower_agent() -> None:
+@pytest.mark.parametrize(("speed", "who"), [(1, 1), (0.9, 1), (0.88, 0), (0.5, 0)])
+def test_guard_refuses_half_as_slow_again_as_waiting(speed: float, who: int) -> None:
     made = trace(task(0, 4), task(0.5, 4))
 
-    assert starts("guard_clair", made, fleet(agent(1), agent(0.96))) == [(0, 0), (1, 0.5)]
+    # Waiting: 1 s of service, twice, then 1 s on the fast one. Half as long again is 4.5 s; 4 / .88 is more.
+    assert starts("guard_clair", made, fleet(agent(4), agent(speed)))[1][0] == who
 
 
 def test_eta_reserves_the_faster_agent() -> None:
