@@ -8,7 +8,7 @@ local function estimated(prior_ms) return string.format('%d|%d|0|%d', prior_ms, 
 -- What a producer said of how much work a task is, and who should have it: prior_ms|basis|group|features|agent|for_ms.
 local function read_hints(t, hints)
   local prior_ms, effort, agent, for_ms = string.match(hints, '^(%d+)|([me]|%x*|%x*)|([%w._%-]*)|(%d+)$')
-  if not effort or #effort > 26 or #agent > 64 then bad('hints: ' .. hints) end
+  if not effort or #effort > 27 or #agent > 64 then bad('hints: ' .. hints) end
   t.e = estimated(int(prior_ms, 1, 1000000000000, 'prior_ms'))
   if effort ~= 'm||' then t.effort = effort end
   int(for_ms, 0, 2592000000, 'prefer_ms')

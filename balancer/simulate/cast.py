@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
+from pydantic import ValidationError
+
+from balancer.core.errors import InvalidInput
 from balancer.core.model import MAX_RUN_TIMEOUT_S, Task
 from balancer.core.planner import Proposal
 from balancer.ledger.beat import BeatEntry
@@ -22,28 +26,42 @@ NO_ENTRY = "1-1"
 
 
 def task_of(row: Row) -> Task:
-    """What a producer would have submitted. Its duration is not in it."""
-    return Task(
-        id=row.id,
-        role=row.role,
-        category=row.category,
-        priority=row.priority,
-        depends_on=row.depends_on,
-        run_timeout_s=MAX_RUN_TIMEOUT_S,
-    )
+    """What a producer would have submitted. Its duration is not in it.
+
+    Raises:
+        InvalidInput: the row's group or features are none that a task may have.
+    """
+    try:
+        return Task(
+            id=row.id,
+            role=row.role,
+            category=row.category,
+            priority=row.priority,
+            depends_on=row.depends_on,
+            group=row.group or None,
+            features=features_of(row.features),
+            run_timeout_s=MAX_RUN_TIMEOUT_S,
+        )
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise InvalidInput(
+            f"line {row.line}: {place}: {str(first['input'])[:80]!r}: {first['msg']}"
+        ) from None
 
 
 def features_of(text: str) -> dict[str, str | int | float | bool]:
     """What stands in a trace as `sp=3` or `cpu_milli=4000 gpu=1`; numbers are numbers."""
     pairs = (part.partition("=") for part in text.split())
-    return {name: _number(value) for name, _, value in pairs}
+    return {name: _value(value) for name, _, value in pairs}
 
 
-def _number(text: str) -> str | float:
+def _value(text: str) -> str | float:
     try:
-        return float(text)
+        number = float(text)
     except ValueError:
         return text
+    return number if math.isfinite(number) else text
 
 
 def heartbeats(

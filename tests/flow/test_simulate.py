@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,10 +12,11 @@ import pytest
 import redis
 
 from balancer.cli.root import run
-from balancer.core.errors import BalancerError
+from balancer.core.errors import BalancerError, InvalidInput
 from balancer.core.health import health
+from balancer.core.lanes import AgentClass
 from balancer.core.settings import STRATEGY_NAMES, PoolSettings
-from balancer.simulate.cast import AGES_MS, INTERVAL_MS, TTL_MS, features_of, heartbeats
+from balancer.simulate.cast import AGES_MS, INTERVAL_MS, TTL_MS, features_of, heartbeats, task_of
 from balancer.simulate.correlation import rank_correlation
 from balancer.simulate.engine import Run
 from balancer.simulate.fleet import Fleet, SimAgent, make_fleet
@@ -22,7 +24,7 @@ from balancer.simulate.ledger import replay
 from balancer.simulate.load import scaled_arrivals
 from balancer.simulate.pure import run_pure
 from balancer.simulate.trace import Trace, load_trace
-from balancer.trace import SHIPPED
+from balancer.trace import SHIPPED, Row
 from tests.support.simulated import agent, fleet, task, trace
 
 #: How far two clocks may be apart after a few hundred roundings to a microsecond, seconds.
@@ -159,6 +161,43 @@ def test_health_is_the_age_of_the_last_heartbeat() -> None:
     assert len({item.entry for item in said}) == len(said)
 
 
+def test_agents_say_how_fast_they_are_or_leave_it_to_be_learned() -> None:
+    of = make_fleet(trace(task(0, 5), task(1, 1, "fix")), slots=4)
+
+    said = [item.beat for item in heartbeats(of, ("feat", "fix"), 10**6, learned=False)]
+
+    for who, beat in zip(of.agents, said, strict=True):
+        assert beat is not None
+        assert beat.max_concurrent == who.slots
+        assert beat.specializations == tuple(sorted(who.specializations))
+        assert beat.speed is not None
+        speeds = (("", beat.speed), *(beat.speeds or {}).items())
+        told = AgentClass("r", beat.specializations, 1, (), speeds)
+        assert (told.speed_of("feat"), told.speed_of("fix")) == who.speeds
+    unsaid = [item.beat for item in heartbeats(of, ("feat", "fix"), 10**6, learned=True)]
+    assert all(beat and beat.speed is None and beat.speeds is None for beat in unsaid)
+    assert [beat and beat.specializations for beat in unsaid] == [
+        beat and beat.specializations for beat in said
+    ]
+
+
+@pytest.mark.parametrize(
+    ("row", "told"),
+    [
+        (replace(task(0, 1), features="a b"), ""),
+        (replace(task(0, 1), features="x:y=1", line=7), "line 7: features.x:y.[key]: 'x:y'"),
+        (replace(task(0, 1), group="g" * 200, line=7), "line 7: group: 'ggg"),
+    ],
+)
+def test_what_no_task_may_have_is_told(row: Row, told: str) -> None:
+    row = replace(row, id="t")
+    if not told:
+        assert task_of(row).features == {"a": "", "b": ""}
+        return
+    with pytest.raises(InvalidInput, match=re.escape(told)):
+        task_of(row)
+
+
 def test_features_are_read_as_they_stand_in_traces() -> None:
     assert features_of("cpu_milli=3152 app=1000genome x=-1.5") == {
         "cpu_milli": 3152,
@@ -166,6 +205,7 @@ def test_features_are_read_as_they_stand_in_traces() -> None:
         "x": -1.5,
     }
     assert features_of("") == {}
+    assert features_of("x=nan y=1e999") == {"x": "nan", "y": "1e999"}
 
 
 def test_rank_correlation() -> None:
