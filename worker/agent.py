@@ -35,6 +35,9 @@ class Agent:
         specializations: Sequence[str] | None = None,
         interval_s: float = 5.0,
         ttl_s: float = 15.0,
+        skills: Mapping[str, int] | None = None,
+        speed: float | None = None,
+        speeds: Mapping[str, float] | None = None,
     ) -> None:
         """See the arguments. Nothing is connected yet.
 
@@ -48,6 +51,10 @@ class Agent:
             specializations: categories it is best at; None leaves them to the pool, an empty list says none.
             interval_s: between heartbeats, 0.1 to 86,400.
             ttl_s: the balancer takes its work back after this silence; at least two intervals.
+            skills: what it can do and how well, level 1 to 100 by skill; tasks may require some.
+            speed: how fast it is, 0.01 to 100; 1, the default, is normal.
+            speeds: how fast it is with a category; with others it has `speed`, and a quarter more with those
+                it is best at. The balancer learns how fast it is in truth, beginning from this.
 
         Raises:
             ValueError: names the argument and its rule.
@@ -55,8 +62,9 @@ class Agent:
         self._handlers: dict[str, Handler] = {}
         self._runtime: Runtime | None = None
         self._given = Declaration(
-            id, role, max_concurrent, redis_url, pool, type, specializations, interval_s, ttl_s
-        )
+            id, role, max_concurrent, redis_url, pool, type, specializations, interval_s, ttl_s,
+            skills, speed, speeds,
+        )  # fmt: skip
         self._given.settings()
 
     def override(
@@ -67,6 +75,9 @@ class Agent:
         max_concurrent: int | None = None,
         redis_url: str | None = None,
         pool: str | None = None,
+        skills: Mapping[str, int] | None = None,
+        speed: float | None = None,
+        speeds: Mapping[str, float] | None = None,
     ) -> None:
         """Replace what is not None, before it starts: one program, many agents.
 
@@ -75,6 +86,7 @@ class Agent:
         """
         given = {
             "id": id, "role": role, "max_concurrent": max_concurrent, "redis_url": redis_url, "pool": pool,
+            "skills": skills, "speed": speed, "speeds": speeds,
         }  # fmt: skip
         changed: dict[str, Any] = {
             name: value for name, value in given.items() if value is not None

@@ -47,6 +47,7 @@ Examples:
   worker run agent:agent --id builder-2 --max-concurrent 4
   worker run --role build --capacity 4 -- ./do-it.sh --fast
   worker run --role build --category bug --category feature -- python3 do_it.py
+  worker run agent:agent --skills python:3,go:1 --speed 1.5
   BALANCER_REDIS_URL=redis://redis:6379/0 python -m worker run agent:agent
 
 \b
@@ -88,6 +89,19 @@ def run(
             "--max-concurrent", "--capacity", min=1, max=1_000, help="Units it carries at once."
         ),
     ] = None,
+    speed: Annotated[
+        str | None, typer.Option(metavar="NUMBER", help="How fast it is; 1 is normal.")
+    ] = None,
+    speeds: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME:NUMBER,...", help="How fast it is with a category: bug:2,docs:0.5."
+        ),
+    ] = None,
+    skills: Annotated[
+        str | None,
+        typer.Option(metavar="NAME:LEVEL,...", help="What it can do and how well: python:3,go:1."),
+    ] = None,
     category: Annotated[
         list[str] | None,
         typer.Option(help="Of a program: what it does and is best at, once for each; default all."),
@@ -109,6 +123,7 @@ def run(
     words: tuple[str, ...] | None = context.obj
     given: dict[str, Any] = {
         "id": id, "role": role, "max_concurrent": max_concurrent, "redis_url": redis_url, "pool": pool,
+        "speed": speed, "speeds": speeds, "skills": skills,
     }  # fmt: skip
     if words is None:
         if category or kill_after is not None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from balancer.protocol import (
     Keys,
+    is_name,
     new_nonce,
     parse_address,
     pool_name,
@@ -32,6 +33,9 @@ class Declaration:
     specializations: Sequence[str] | None
     interval_s: float
     ttl_s: float
+    skills: Mapping[str, int] | None = None
+    speed: float | None = None
+    speeds: Mapping[str, float] | None = None
 
     def settings(self) -> Settings:
         """Checked and complete.
@@ -59,6 +63,12 @@ class Declaration:
             fields["type"] = self.type
         if self.specializations is not None:
             fields["specializations"] = ",".join(self.specializations)
+        if self.skills:
+            fields["skills"] = _figures("skills", self.skills)
+        if self.speed is not None:
+            fields["speed"] = str(self.speed)
+        if self.speeds:
+            fields["speeds"] = _figures("speeds", self.speeds)
         pool, url = pool_name(self.pool), redis_url(self.redis_url)
         # Both say what is wrong with a name or an address; neither connects.
         Keys(pool)
@@ -67,6 +77,18 @@ class Declaration:
         return Settings(
             declaration=declaration, units=self.max_concurrent, redis_url=url, pool=pool
         )
+
+
+def _figures(name: str, figures: object) -> str:
+    """As a heartbeat says them; text is taken as that. The figures are checked where it is read."""
+    if isinstance(figures, str):
+        return figures
+    if not isinstance(figures, Mapping):
+        raise ValueError(f"{name}: {figures!r:.80} is not a mapping of names to numbers")
+    for key in figures:
+        if not is_name(key):
+            raise ValueError(f"{name}: {key!r:.80} is not a name")
+    return ",".join(f"{key}:{value}" for key, value in figures.items())
 
 
 def _milliseconds(name: str, seconds: object) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from balancer.protocol import Misconfigured, is_name, pool_name
@@ -25,6 +25,9 @@ def program_agent(
     redis_url: str | None,
     pool: str | None,
     kill_after_s: float,
+    skills: Mapping[str, int] | None = None,
+    speed: float | None = None,
+    speeds: Mapping[str, float] | None = None,
 ) -> Iterator[Agent]:
     """The agent, with a guardian that outlives it.
 
@@ -37,6 +40,9 @@ def program_agent(
         redis_url: as of Agent.
         pool: as of Agent.
         kill_after_s: from SIGTERM to SIGKILL.
+        skills: as of Agent.
+        speed: as of Agent.
+        speeds: as of Agent.
 
     Raises:
         Misconfigured: the Redis address or the environment breaks a rule.
@@ -63,6 +69,9 @@ def program_agent(
                 pool=pool,
                 max_concurrent=max_concurrent or 1,
                 specializations=categories or None,
+                skills=skills,
+                speed=speed,
+                speeds=speeds,
             )
             command = Command(words, guard, agent_id=id, pool=pool, kill_after_s=kill_after_s)
             agent.task(*categories or ())(command)

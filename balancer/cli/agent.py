@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from balancer.cli import options, output
+from balancer.cli.shown import figures
 from balancer.core.errors import NotFound
 
 if TYPE_CHECKING:
@@ -17,7 +18,19 @@ app = options.group("agent", "List and show agents, pause and resume them, let t
 
 AgentId = Annotated[str, typer.Argument(metavar="ID", help="The agent.", show_default=False)]
 
-COLUMNS = ("id", "role", "state", "doing", "used", "of", "health", "heartbeat", "specializations")
+COLUMNS = (
+    "id",
+    "role",
+    "state",
+    "doing",
+    "used",
+    "of",
+    "health",
+    "heartbeat",
+    "specializations",
+    "skills",
+    "speeds",
+)
 
 
 @options.verb(app, "ls")
@@ -77,6 +90,8 @@ def show(
             ("role", agent.role),
             ("type", agent.type),
             ("specializations", ", ".join(agent.specializations)),
+            ("skills", figures(agent.skills)),
+            ("speeds", figures(agent.speeds)),
             ("state", f"{_state(agent)}, {agent.activity} (says: {agent.mode})"),
             (
                 "capacity",
@@ -193,4 +208,6 @@ def _row(agent: Agent) -> tuple[object, ...]:
         f"{agent.health:g}",
         output.seconds(agent.heartbeat_age_s),
         ",".join(agent.specializations),
+        figures(agent.skills),
+        figures(agent.speeds),
     )

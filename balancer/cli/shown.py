@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,8 @@ def show_status(
     max_losses: int,
     waits: Waits | None = None,
     tries: Sequence[Try] = (),
+    *,
+    tried: Sequence[str] = (),
 ) -> None:
     """All facts of one task.
 
@@ -28,6 +30,7 @@ def show_status(
         max_losses: of the pool.
         waits: what it waits for, unless it waits for nothing.
         tries: those that did not complete.
+        tried: agents that do not get it again before everyone who could had it.
     """
     if as_json:
         waited = {
@@ -36,10 +39,15 @@ def show_status(
             "waits_for_count": waits.total if waits else 0,
         }
         history = [one.model_dump(mode="json") for one in tries]
-        output.write_json(status.model_dump(mode="json") | waited | {"history": history})
+        output.write_json(
+            status.model_dump(mode="json") | waited | {"history": history, "tried": list(tried)}
+        )
         return
     rows = {
         **status.model_dump(include={"id", "state", "role", "category", "priority", "cost"}),
+        "requires": figures(status.requires),
+        "prefers": _preference(status),
+        "failed on": ", ".join(tried),
         "waits": waits.text if waits else None,
         "agent": status.agent,
         "attempt": status.attempt or None,
@@ -59,6 +67,17 @@ def show_status(
         **{name: _text(value) for name, value in (status.body | status.result).items()},
     }
     output.facts((name, value) for name, value in rows.items() if value not in (None, ""))
+
+
+def figures(values: Mapping[str, float]) -> str:
+    """Levels or speeds by name, for people."""
+    return ", ".join(f"{name} {value:g}".lstrip() for name, value in values.items())
+
+
+def _preference(status: TaskStatus) -> str | None:
+    if status.prefer_agent is None or status.prefer_for_s is None:
+        return status.prefer_agent
+    return f"{status.prefer_agent}, for {output.seconds(status.prefer_for_s)}"
 
 
 def _try(one: Try) -> str:

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from balancer.cli import options
+from balancer.cli.hinted import featured, required
 from balancer.cli.intake import made, read_tasks, submit_many, submit_one
 from balancer.cli.strict import parse
 from balancer.core.errors import InvalidInput
@@ -40,6 +41,40 @@ def submit(
     ] = None,
     cost: Annotated[
         int | None, typer.Option(metavar="N", help="Units of capacity it takes.  [default: 1]")
+    ] = None,
+    requires: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--require",
+            metavar="SKILL:LEVEL",
+            help="A skill that an agent must have, with its least level; may be repeated.",
+        ),
+    ] = None,
+    complexity: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="How much work it is for its category, 1 to 5."),
+    ] = None,
+    estimate: Annotated[
+        float | None, typer.Option(metavar="SECONDS", help="What it takes at normal speed.")
+    ] = None,
+    group: Annotated[
+        str | None,
+        typer.Option(metavar="TEXT", help="Repository, tenant, workflow: its tasks take alike."),
+    ] = None,
+    features: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--feature",
+            metavar="NAME=VALUE",
+            help="What is known of its size, e.g. files=12; may be repeated.",
+        ),
+    ] = None,
+    prefer_agent: Annotated[
+        str | None, typer.Option(metavar="ID", help="Gets it if it is free and not much slower.")
+    ] = None,
+    prefer_for: Annotated[
+        float | None,
+        typer.Option(metavar="SECONDS", help="How long that is preferred.  [default: 600]"),
     ] = None,
     max_failures: Annotated[
         int | None, typer.Option(metavar="N", help="Failures until it is dead.  [default: 3]")
@@ -95,6 +130,7 @@ def submit(
     Examples:
       balancer submit --role developer --category feature --payload '{"issue": 17}'
       balancer submit --role developer --priority high --wait 60
+      balancer submit --role developer --require python:3 --group shop --feature files=12
       balancer submit --role developer --dedup-key order-17 --not-before 2026-11-27T13:00:00Z
       balancer submit --role developer --payload - < payloads.jsonl
       balancer submit --file tasks.jsonl
@@ -112,6 +148,13 @@ def submit(
         "description": description,
         "depends_on": depends_on or None,
         "cost": cost,
+        "requires": required(requires) if requires else None,
+        "complexity": complexity,
+        "estimate_s": estimate,
+        "group": group,
+        "features": featured(features) if features else None,
+        "prefer_agent": prefer_agent,
+        "prefer_for_s": prefer_for,
         "max_failures": max_failures,
         "run_timeout_s": run_timeout,
         "dedup_key": dedup_key,

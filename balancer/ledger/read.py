@@ -47,6 +47,9 @@ class TaskStatus(BaseModel):
     expires_at: float | None
     max_wait_s: float | None
     on_parent_failure: str
+    requires: dict[str, int] = Field(description="least level by skill that an agent must have")
+    prefer_agent: str | None
+    prefer_for_s: float | None = Field(description="since it became ready")
     ready_at: float
     granted_at: float | None
     freed_at: float | None
@@ -125,6 +128,7 @@ def _status(
         return None
     priority, max_failures, *_ = fields["d"].split("|")
     options = TaskOptions.read(fields.get("o"))
+    preferred, _, for_ms = fields.get("p", "").partition("|")
     grant, assignment = None, None
     if "grant" in fields:
         grant = Grant.read(fields["grant"])
@@ -156,6 +160,9 @@ def _status(
         expires_at=options.expires_us / 1e6 or None,
         max_wait_s=options.max_wait_ms / 1000 or None,
         on_parent_failure=options.policy,
+        requires=json.loads(fields["r"]) if "r" in fields else {},
+        prefer_agent=preferred or None,
+        prefer_for_s=int(for_ms) / 1000 if for_ms else None,
         ready_at=int(fields["ready_us"]) / 1e6,
         granted_at=grant.granted_us / 1e6 if grant else None,
         freed_at=grant.freed_us / 1e6 if grant else None,
