@@ -8,13 +8,14 @@ from pathlib import Path
 
 from balancer.core.errors import InvalidInput
 from balancer.core.model import Priority
+from balancer.core.settings import PriorityWeight
 from balancer.trace import Row, read
 
 #: Seconds of work that a task has at least: nothing takes no time at all.
 LEAST_SIZE_S = 1e-3
 
-#: What a second of waiting costs, by priority.
-WEIGHT = {Priority.CRITICAL: 8.0, Priority.HIGH: 4.0, Priority.MEDIUM: 2.0, Priority.LOW: 1.0}
+#: What a second of waiting costs, by priority: as pools have it unless they are told otherwise.
+WEIGHT = {priority: PriorityWeight().of(priority) for priority in Priority}
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,7 +49,7 @@ def check_laws(made: Trace, arrivals: list[float], of: Fleet, run: Run) -> None:
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("equal", [False, True], ids=["unlike", "equal"])
 def test_laws_hold_on_a_real_trace(policy: str, equal: bool) -> None:
-    loaded = load_trace(SHIPPED)
+    loaded = load_trace(SHIPPED, limit=800)
     made = make_fleet(loaded, equal=equal, seed=2)
     arrivals = scaled_arrivals(loaded, made, 0.95)
 
