@@ -80,6 +80,7 @@ class RoleTotals(NamedTuple):
     counters: dict[str, int]
     pending: int
     free_units: int
+    accepting_units: int
 
 
 class Totals(NamedTuple):
@@ -155,8 +156,7 @@ def agent_violations(agent: AgentFacts) -> list[str]:
         out.append(
             f"agent {agent.id}: state {state}, listed alive={agent.is_alive} gone={agent.is_gone}"
         )
-    accepts = state == "live" and f["mode"] == "running" and not f["admin"]
-    free = accepts and most > used
+    free = _accepts(agent) and most > used
     if free != (agent.rank is not None):
         out.append(
             f"agent {agent.id}: {'free but not' if free else 'not free but'} in the free index"
@@ -170,6 +170,11 @@ def agent_violations(agent: AgentFacts) -> list[str]:
     if agent.turn != (int(f["turn"]) if free and "turn" in f else None):
         out.append(f"agent {agent.id}: its turn is {f.get('turn')}, its place in line {agent.turn}")
     return out
+
+
+def _accepts(agent: AgentFacts) -> bool:
+    f = agent.fields
+    return f["state"] == "live" and f["mode"] == "running" and not f["admin"]
 
 
 def total_violations(totals: Totals) -> list[str]:
@@ -253,6 +258,7 @@ def sum_violations(
         own = [a for a in agents if a.fields.get("role") == role]
         live = [a for a in own if a.fields["state"] == "live"]
         free = sum(int(a.fields["max"]) - int(a.fields["used"]) for a in live if a.rank is not None)
+        accepting = sum(int(a.fields["max"]) for a in live if _accepts(a))
         sums = {
             "capacity": sum(int(a.fields["max"]) for a in live),
             "used": sum(int(a.fields["used"]) for a in own),
@@ -271,4 +277,8 @@ def sum_violations(
             )
         if free != facts.free_units:
             out.append(f"role {role}: {facts.free_units} units free by class, {free} by agent")
+        if accepting != facts.accepting_units:
+            out.append(
+                f"role {role}: {facts.accepting_units} units accept work by class, {accepting} by agent"
+            )
     return out

@@ -71,11 +71,17 @@ class BestMatch:
         return {}
 
 
-class Fit(BestMatch):
-    """Tasks in the order of what they are expected to take, for their weight."""
+class Fit:
+    """The expected size of a task, the speed of an agent and the age of both their waits: no score of an agent
+    by itself, so it is planned by a file of its own, core/plan/fit.py.
+    """
 
     name: str = "fit"
+    order: str = Order.LOAD
     queue: str = Queue.EFFORT
+
+    def __init__(self, settings: PoolSettings) -> None:
+        pass
 
 
 class LeastLoaded:
@@ -130,14 +136,14 @@ class Random(_ByTurn):
     order: str = Order.DRAW
 
 
-_OURS: tuple[Callable[[PoolSettings], Strategy], ...] = (
+_OURS: tuple[Callable[[PoolSettings], Strategy | Fit], ...] = (
     *(Fit, BestMatch, LeastLoaded),
     *(RoundRobin, Random),
 )
 STRATEGIES = dict(zip(STRATEGY_NAMES, _OURS, strict=True))
 
 
-def queue_of(strategy: Strategy) -> Queue:
+def queue_of(strategy: Strategy | Fit) -> Queue:
     """What the tasks of a pool with this strategy are ordered by."""
     return Queue(getattr(strategy, "queue", Queue.HEAD_START))
 
@@ -148,7 +154,7 @@ def reason(strategy: str, whom: str, scores: Scores) -> str:
     return f"{title}: {whom} (score: {sum(scores.values()):.2f})" if scores else f"{title}: {whom}"
 
 
-def make_strategy(settings: PoolSettings) -> Strategy:
+def make_strategy(settings: PoolSettings) -> Strategy | Fit:
     """The strategy that the pool's settings name: one of ours, or a class of the user's own.
 
     Raises:

@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
+from balancer.core.fleet import Fleet
 from balancer.core.lanes import AgentClass, Lane
+from balancer.core.model import Priority
+
+
+class Preference(NamedTuple):
+    """Which agent a task would rather have, and for how long after it became ready."""
+
+    agent: str
+    for_ms: int
 
 
 class Head(NamedTuple):
-    """One of the first tasks of a lane."""
+    """One of the first tasks of a lane. `estimate_s`: how long it should take at speed 1."""
 
     order_us: float
     task: str
+    estimate_s: float = 3_600.0
+    priority: Priority = Priority.MEDIUM
+    preference: Preference | None = None
 
 
 class LaneView(NamedTuple):
@@ -47,6 +61,13 @@ class FreeClass(NamedTuple):
     extra: int = 0
 
 
+class Named(NamedTuple):
+    """A live agent that accepts work, full or not, which a lane or a head of the picture names."""
+
+    cls: AgentClass
+    agent: FreeAgent
+
+
 class RoleView(NamedTuple):
     """What waits and what is free in one role. `units`: how much of it this plan may hand out."""
 
@@ -54,6 +75,23 @@ class RoleView(NamedTuple):
     lanes: list[LaneView]
     classes: list[FreeClass]
     units: int = 128
+    #: All that accept work, free or busy; None: nobody but those of `classes`.
+    fleet: Fleet | None = None
+    #: How long the role's tasks take of late, on the agents that do them; 0 when none has ended.
+    service_s: float = 0.0
+    named: Mapping[str, Named] = MappingProxyType({})
+
+    @property
+    def accepting(self) -> Fleet:
+        """All of the role that accept work, as far as it is known."""
+        if self.fleet is not None:
+            return self.fleet
+        return Fleet((fc.cls, fc.size * fc.cls.max_concurrent) for fc in self.classes)
+
+    @property
+    def named_classes(self) -> dict[str, AgentClass]:
+        """The class of each agent that is named."""
+        return {id_: named.cls for id_, named in self.named.items()}
 
 
 class View(NamedTuple):

@@ -61,7 +61,7 @@ def _expected(visit: Visit) -> dict[str, str]:
     )
     for role in roles:
         expected |= {keys.role(role): "hash", keys.pending(role): "zset", keys.lanes(role): "zset"}
-        expected[keys.free_units(role)] = "zset"
+        expected |= {keys.free_units(role): "zset", keys.capacity(role): "zset"}
     for task in tasks:
         expected |= {keys.task(task): "hash", keys.body(task): "string"}
     for agent in agents:

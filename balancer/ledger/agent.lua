@@ -12,6 +12,8 @@ local function free_of(a)
   if not accepts(a) then return 0 end
   return math.max(0, a.max - a.used)
 end
+-- Its units, used or not, as long as it accepts work: who waits for a better agent counts on them.
+local function open_of(a) return accepts(a) and a.max or 0 end
 
 -- The fields that grants and completions need stand first: a small hash is searched from its front.
 local function load_agent(id)
@@ -24,7 +26,7 @@ local function load_agent(id)
       id = id, used = tonumber(f[1]), n = tonumber(f[2]), freed_us = tonumber(f[3]), role = f[4], class = f[5], max = tonumber(f[6]),
       boot = f[7], mode = f[8], state = f[9], admin = f[10] or '', turn = tonumber(f[11] or 0),
     }
-    a.old = { role = a.role, class = a.class, cap = cap_of(a), free = free_of(a), used = a.used, n = a.n, live = a.state == 'live' and 1 or 0, freed_us = a.freed_us, turn = a.turn }
+    a.old = { role = a.role, class = a.class, cap = cap_of(a), open = open_of(a), free = free_of(a), used = a.used, n = a.n, live = a.state == 'live' and 1 or 0, freed_us = a.freed_us, turn = a.turn }
     AGENT_IDS[#AGENT_IDS + 1] = id
   end
   AGENTS[id] = a
@@ -69,10 +71,25 @@ local function add_agent(role, sign, cap, used, n, live)
   count(role, 'agents', sign * live)
 end
 
--- Writes one agent; `add` gathers what its class gained in free units.
-local function save_agent(a, add)
-  local old, free, cap, live = a.old, free_of(a), cap_of(a), a.state == 'live' and 1 or 0
+-- What classes gained, by the key of their sums; roles in which it changed who accepts work.
+local SUMS, MOVED = {}, {}
+local function add(key, cid, delta)
+  local sums = SUMS[key]
+  if not sums then
+    sums = {}
+    SUMS[key] = sums
+  end
+  sums[cid] = (sums[cid] or 0) + delta
+end
+
+local function save_agent(a)
+  local old, free, cap, open, live = a.old, free_of(a), cap_of(a), open_of(a), a.state == 'live' and 1 or 0
   if a.turn ~= old.turn then redis.call('HSET', k_agent(a.id), 'turn', str(a.turn)) end
+  if open ~= old.open or a.class ~= old.class then
+    add(k_capacity(old.role), old.class, -old.open)
+    add(k_capacity(a.role), a.class, open)
+    MOVED[old.role], MOVED[a.role] = true, true
+  end
   local same = a.class == old.class and a.freed_us == old.freed_us and a.used == old.used and a.n == old.n
   if same and free == old.free and live == old.live then return end
   if a.freed_us ~= old.freed_us then
@@ -89,8 +106,8 @@ local function save_agent(a, add)
     put(FREE, k_free(a.class), str(rank), a.id)
     if HAS_TURNS then put(FREE, k_turn(a.class), str(a.turn), a.id) end
   end
-  add(old.role, old.class, -old.free)
-  add(a.role, a.class, free)
+  add(k_fc(old.role), old.class, -old.free)
+  add(k_fc(a.role), a.class, free)
   if free > old.free then WAKE = true end
   if a.role == old.role then
     add_agent(a.role, 1, cap - old.cap, a.used - old.used, a.n - old.n, live - old.live)
@@ -101,20 +118,16 @@ local function save_agent(a, add)
 end
 
 local function save_agents()
-  local sums = {}
-  local function add(role, cid, delta)
-    sums[role] = sums[role] or {}
-    sums[role][cid] = (sums[role][cid] or 0) + delta
-  end
   for _, id in ipairs(AGENT_IDS) do
-    if AGENTS[id] then save_agent(AGENTS[id], add) end
+    if AGENTS[id] then save_agent(AGENTS[id]) end
   end
   for key, ranks in pairs(FREE) do redis.call('ZADD', key, unpack(ranks)) end
-  for role, classes in pairs(sums) do
+  for key, classes in pairs(SUMS) do
     for cid, delta in pairs(classes) do
-      if delta ~= 0 and tonumber(redis.call('ZINCRBY', k_fc(role), delta, cid)) <= 0 then redis.call('ZREM', k_fc(role), cid) end
+      if delta ~= 0 and tonumber(redis.call('ZINCRBY', key, delta, cid)) <= 0 then redis.call('ZREM', key, cid) end
     end
   end
+  for role in pairs(MOVED) do redis.call('HINCRBY', k_role(role), 'fleet_ver', 1) end
 end
 
 -- An agent that is gone and holds nothing leaves no trace. False when it still holds a lease.

@@ -1,7 +1,7 @@
 -- audit: the totals of a pool at one instant. Reads only; balancer/core/invariants.py judges.
 -- KEYS 1 meta
 -- ARGV 1-3 genesis, schema, now_us
--- Returns {last event id, {collection, size, ...}, {pool counters}, {{role, {counters}, pending, free units}...}}
+-- Returns {last event id, {collection, size, ...}, {pool counters}, {{role, {counters}, pending, free units, units that accept work}...}}
 -- Outcomes -
 -- Keeps   one instant: nothing can move between two of these numbers
 local sizes, roles = {}, {}
@@ -9,10 +9,13 @@ for _, name in ipairs({ 'scheduled', 'expiry', 'blocked', 'failed', 'leases', 'c
   sizes[#sizes + 1] = name
   sizes[#sizes + 1] = redis.call('ZCARD', K[name])
 end
+local function sum(key)
+  local units, classes = 0, redis.call('ZRANGE', key, 0, -1, 'WITHSCORES')
+  for i = 2, #classes, 2 do units = units + tonumber(classes[i]) end
+  return units
+end
 for _, role in ipairs(redis.call('SMEMBERS', K.roles)) do
-  local free, fc = 0, redis.call('ZRANGE', k_fc(role), 0, -1, 'WITHSCORES')
-  for i = 2, #fc, 2 do free = free + tonumber(fc[i]) end
-  roles[#roles + 1] = { role, redis.call('HGETALL', k_role(role)), redis.call('ZCARD', k_pending(role)), free }
+  roles[#roles + 1] = { role, redis.call('HGETALL', k_role(role)), redis.call('ZCARD', k_pending(role)), sum(k_fc(role)), sum(k_capacity(role)) }
 end
 local last = '0-0'
 if redis.call('EXISTS', K.events) == 1 then

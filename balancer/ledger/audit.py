@@ -82,8 +82,8 @@ def read_totals(pool: Pool) -> Totals:
         {name: int(size) for name, size in _pairs(sizes)},
         _counters(counters),
         {
-            role: RoleTotals(_counters(own), int(pending), int(free))
-            for role, own, pending, free in roles
+            role: RoleTotals(_counters(own), int(pending), int(free), int(accepting))
+            for role, own, pending, free, accepting in roles
         },
     )
 

@@ -35,7 +35,7 @@ local function new_agent(b)
   if not enter_role(b.role) then return nil, 'too_many_roles' end
   fresh = fresh + 1
   local a = { id = b.agent, role = b.role, class = b.class, max = 0, used = 0, n = 0, boot = '', mode = b.mode, state = 'new', admin = '', freed_us = 0, turn = 0 }
-  a.old = { role = b.role, class = b.class, cap = 0, free = 0, used = 0, n = 0, live = 0, freed_us = 0, turn = 0 }
+  a.old = { role = b.role, class = b.class, cap = 0, open = 0, free = 0, used = 0, n = 0, live = 0, freed_us = 0, turn = 0 }
   take_turn(a, '', b.agent .. b.boot)
   AGENTS[b.agent] = a
   AGENT_IDS[#AGENT_IDS + 1] = b.agent

@@ -34,6 +34,7 @@ local function k_inbox(id) return P .. 'inbox:' .. id end
 local function k_free(cid) return P .. 'free:' .. cid end
 local function k_turn(cid) return P .. 'turn:' .. cid end
 local function k_fc(role) return P .. 'fc:' .. role end
+local function k_capacity(role) return P .. 'capacity:' .. role end
 local function k_role(role) return P .. 'role:' .. role end
 
 -- Refuses an argument. Only called before the first write.

@@ -6,8 +6,10 @@
 -- Keeps   a child is told once per parent: only the removal of that parent from its set counts
 -- Uses    waiting, task
 local budget, ready, dead, skipped = 200, 0, 0, 0
+-- For so long after it became ready, a child would rather have the agent that did its parent.
+local PREFERRED_MS = '600000'
 
-local function tell(child, parent, parent_state)
+local function tell(child, parent, parent_state, parent_agent)
   redis.call('ZREM', k_children(parent), child)
   if redis.call('SREM', k_parents(child), parent) == 0 then return end
   local t = load_task(child)
@@ -21,6 +23,7 @@ local function tell(child, parent, parent_state)
     if is_skipped then skipped = skipped + 1 else dead = dead + 1 end
   elseif redis.call('EXISTS', k_parents(child)) == 0 then
     redis.call('ZREM', K.blocked, child)
+    if parent_state == 'completed' and parent_agent then redis.call('HSETNX', k_task(child), 'p', parent_agent .. '|' .. PREFERRED_MS) end
     event(make_ready(t) == 'pending' and 'ready' or 'scheduled', child, '-', parent)
     ready = ready + 1
   end
@@ -34,8 +37,8 @@ while budget > 0 do
     redis.call('ZREM', K.release, parent)
     budget = budget - 1
   else
-    local state = redis.call('HGET', k_task(parent), 'state')
-    for _, child in ipairs(children) do tell(child, parent, state) end
+    local state, agent = unpack(redis.call('HMGET', k_task(parent), 'state', 'agent'))
+    for _, child in ipairs(children) do tell(child, parent, state, agent) end
     budget = budget - #children
   end
 end

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
+from itertools import chain
 from typing import Any, NamedTuple
 
+from balancer.core.fleet import Fleet
 from balancer.core.health import health
 from balancer.core.lanes import AgentClass, Lane, read_class, read_lane
+from balancer.core.model import Priority
 from balancer.core.planner import MOST
 from balancer.core.turns import Order, any_pivot, nearness
-from balancer.core.view import FreeAgent, FreeClass, Head, LaneView, RoleView, View
+from balancer.core.view import (
+    FreeAgent,
+    FreeClass,
+    Head,
+    LaneView,
+    Named,
+    Preference,
+    RoleView,
+    View,
+)
 from balancer.ledger.beat import Declared
 from balancer.ledger.pool import Pool
 from balancer.ledger.script import Script
@@ -18,6 +30,10 @@ from balancer.ledger.script import Script
 SCRIPT = Script("view")
 #: Words the script says about an agent, and one more in pools whose strategy goes by turns.
 FACTS = 5
+#: What is expected of a task whose facts are not there.
+UNKNOWN_S = 3_600.0
+#: Most classes of a role that agents are compared with; those of the most units.
+COMPARED = 1_000
 
 
 class Viewer:
@@ -30,6 +46,8 @@ class Viewer:
         self._pool, self._pivot = pool, pivot
         self._lanes: dict[str, Lane] = {}
         self._classes: dict[str, AgentClass] = {}
+        #: By role: which version of it was read, and who accepted work then.
+        self._fleets: dict[str, tuple[str, Fleet]] = {}
 
     def view(self, page: int = 0, units: int = MOST) -> View:
         """A bounded picture: page 0 holds the lanes whose heads come first."""
@@ -58,17 +76,44 @@ class Viewer:
         """Fetch the definitions not met before. One that is gone by now is left out of this view."""
         keys, client = self._pool.keys, self._pool.client
         lanes = [id_ for role in roles for id_, _, _ in role.lanes if id_ not in self._lanes]
-        classes = [id_ for role in roles for id_, *_ in role.classes if id_ not in self._classes]
         if lanes:
             texts = client.hmget(keys.lanedef, lanes)
             pairs = zip(lanes, texts, strict=True)
             self._lanes |= {id_: read_lane(text) for id_, text in pairs if text}
-        if classes:
-            texts = client.hmget(keys.classdef, classes)
-            pairs = zip(classes, texts, strict=True)
+        moved = [role for role in roles if self._fleets.get(role.name, _NONE)[0] != role.fleet_ver]
+        compared = [self._read_capacity(role.name) for role in moved]
+        named = [[cid for cid, _ in role.named] for role in roles]
+        self._learn_classes(
+            [*(id_ for role in roles for id_, *_ in role.classes), *chain(*named, *compared)]
+        )
+        for role, units in zip(moved, compared, strict=True):
+            known = [(self._classes[id_], n) for id_, n in units.items() if id_ in self._classes]
+            self._fleets[role.name] = (role.fleet_ver, Fleet(known))
+
+    def _read_capacity(self, role: str) -> dict[str, int]:
+        """The units of those who accept work, by class."""
+        key = self._pool.keys.capacity(role)
+        found = self._pool.client.zrevrange(key, 0, COMPARED - 1, withscores=True)
+        return {id_: int(units) for id_, units in found}
+
+    def _learn_classes(self, ids: Iterable[str]) -> None:
+        new = [id_ for id_ in dict.fromkeys(ids) if id_ not in self._classes]
+        if new:
+            texts = self._pool.client.hmget(self._pool.keys.classdef, new)
+            pairs = zip(new, texts, strict=True)
             self._classes |= {id_: read_class(text) for id_, text in pairs if text}
 
     def _role_view(self, role: _Role, at: _Moment) -> RoleView:
+        named = {}
+        for id_, facts in role.named:
+            if cls := self._classes.get(id_):
+                (agent,) = _agents(cls, at, facts)
+                named[agent.id] = Named(cls, agent)
+        classes = [
+            FreeClass(self._classes[id_], size, _agents(self._classes[id_], at, facts), extra)
+            for id_, size, extra, facts in role.classes
+            if id_ in self._classes
+        ]
         return RoleView(
             role.name,
             [
@@ -76,13 +121,27 @@ class Viewer:
                 for id_, size, heads in role.lanes
                 if id_ in self._lanes
             ],
-            [
-                FreeClass(self._classes[id_], size, _agents(self._classes[id_], at, facts), extra)
-                for id_, size, extra, facts in role.classes
-                if id_ in self._classes
-            ],
+            [_with_named(fc, named.values()) for fc in classes] if named else classes,
             role.units,
+            self._fleets[role.name][1],
+            role.service_s,
+            named,
         )
+
+
+def _with_named(fc: FreeClass, named: Iterable[Named]) -> FreeClass:
+    """A class with those of its free agents that were named, wherever they stand in it."""
+    shown = {agent.id for agent in fc.agents}
+    more = [
+        agent
+        for cls, agent in named
+        if cls is fc.cls and agent.id not in shown and agent.used < agent.max_concurrent
+    ]
+    return fc._replace(agents=fc.agents + more, extra=fc.extra + len(more))
+
+
+#: A version that no role has.
+_NONE = ("none", Fleet(()))
 
 
 class _Moment(NamedTuple):
@@ -110,32 +169,52 @@ class _Words:
 
 class _Role(NamedTuple):
     """One role as the script says it: lanes with their heads, classes with their agents' facts, one
-    list a fact.
+    list a fact, and the agents that were named, each with its class.
     """
 
     name: str
     units: int
+    service_s: float
+    fleet_ver: str
     lanes: list[tuple[str, int, list[Head]]]
     classes: list[tuple[str, int, int, list[list[str]]]]
+    named: list[tuple[str, list[list[str]]]]
 
     @classmethod
     def read(cls, words: _Words, facts: int) -> _Role:
-        name, units, count = words.some(3)
+        name, units, service_ms, fleet_ver, count = words.some(5)
         lanes = []
         for _ in range(count):
             id_, size, shown = words.some(3)
-            row = words.some(2 * shown)
-            heads = [
-                Head(float(order), task) for task, order in zip(row[::2], row[1::2], strict=True)
-            ]
-            lanes.append((id_, size, heads))
+            lanes.append((id_, size, _heads(words.some(4 * shown))))
         (count,) = words.some(1)
         classes = []
         for _ in range(count):
             id_, size, shown, extra = words.some(4)
             row = words.some(shown * facts)
             classes.append((id_, size, extra, [row[at::facts] for at in range(facts)]))
-        return cls(name, units, lanes, classes)
+        (count,) = words.some(1)
+        rows = [words.some(1 + facts) for _ in range(count)]
+        named = [(row[0], [[word] for word in row[1:]]) for row in rows]
+        service_s = float(service_ms or 0) / 1_000
+        return cls(name, units, service_s, fleet_ver, lanes, classes, named)
+
+
+#: By the first letter.
+_PRIORITIES = {priority.value[0]: priority for priority in Priority}
+
+
+def _heads(row: list[str]) -> list[Head]:
+    out = []
+    for task, order, effort, how in zip(row[::4], row[1::4], row[2::4], row[3::4], strict=True):
+        preference = None
+        if len(how) > 1:
+            agent, _, for_ms = how[1:].partition("|")
+            preference = Preference(agent, int(for_ms))
+        estimate_s = int(effort[: effort.index("|")]) / 1_000 if effort else UNKNOWN_S
+        priority = _PRIORITIES.get(how[:1], Priority.MEDIUM)
+        out.append(Head(float(order), task, estimate_s, priority, preference))
+    return out
 
 
 #: Few declarations are in use at a time, and each is read in every view.

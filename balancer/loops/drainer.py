@@ -13,7 +13,7 @@ from typing import NamedTuple
 import structlog
 
 from balancer.core.names import new_nonce
-from balancer.core.planner import Planner, leaves_nothing
+from balancer.core.planner import NOBODY, Planner
 from balancer.core.view import View
 from balancer.ledger import commit as committing
 from balancer.ledger.pool import UNLOCK, Pool
@@ -101,14 +101,16 @@ class Drainer(Loop):
         gives the lock back.
 
         The first page, with the heads of the line, is looked at in every pass. Beyond it a pass goes
-        on where the one before had to stop, so lanes that nobody can serve hide none behind them.
+        on where the one before had to stop, so lanes that nobody can serve hide none behind them. Who is
+        kept free for a task of an earlier page gets nothing of a later one.
         """
         assigned = rejected = page = replans = 0
+        kept = NOBODY
         until = time.monotonic() + LOCK_USE_S
         while True:
-            looked_at, proposals = page, self._planner.plan(view)
+            looked_at = page
+            proposals, is_last, kept = self._planner.decide(view, kept=kept if page else NOBODY)
             if proposals:
-                is_last = leaves_nothing(view, proposals)
                 answers = committing.commit(self._pool, proposals, token if is_last else "")
                 granted = sum(answer.outcome is committing.Outcome.ASSIGNED for answer in answers)
                 assigned += granted

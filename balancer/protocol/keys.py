@@ -114,6 +114,10 @@ class Keys:
         """ZSET free units: classes of a role with something free."""
         return f"{self.prefix}fc:{role}"
 
+    def capacity(self, role: str) -> str:
+        """ZSET units: classes of a role with agents that accept work, free or busy."""
+        return f"{self.prefix}capacity:{role}"
+
     def role(self, role: str) -> str:
         """HASH: counters of one role."""
         return f"{self.prefix}role:{role}"

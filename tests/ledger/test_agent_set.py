@@ -64,6 +64,8 @@ def test_pause_keeps_what_is_held_and_gives_nothing_new(busy: Pool) -> None:
         "agent:a1 admin": "paused",
         f"free:{CLASS} a1": GONE,
         f"fc:dev {CLASS}": GONE,
+        f"capacity:dev {CLASS}": GONE,
+        "role:dev fleet_ver": "2",
     }
     assert seen.events == [("agent_paused", "", "a1", "1")]
     assert commit(busy, proposal("t2")) == ["not_accepting"]
@@ -94,6 +96,8 @@ def test_resume_gives_work_again_at_once(busy: Pool) -> None:
         **fields("agent:a1", admin="", freed_us=str(NOW_US + 1_000_000)),
         f"free:{CLASS} a1": 500 * 2**42 + now_ms,
         f"fc:dev {CLASS}": 1,
+        f"capacity:dev {CLASS}": 2,
+        "role:dev fleet_ver": "3",
         "wake": ["1"],
     }
     assert drain(busy) == {"t2": "a1"}
@@ -112,6 +116,8 @@ def test_retire_tells_the_agent_and_gives_nothing_new(busy: Pool) -> None:
         "agent_timers a1": deadline_ms,
         f"free:{CLASS} a1": GONE,
         f"fc:dev {CLASS}": GONE,
+        f"capacity:dev {CLASS}": GONE,
+        "role:dev fleet_ver": "2",
     }
     assert seen.events == [("agent_retiring", "", "a1", "1")]
     assert commit(busy, proposal("t2")) == ["not_accepting"]

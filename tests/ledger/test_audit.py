@@ -63,7 +63,10 @@ def test_totals_are_what_the_pool_holds(virtual_pool: Pool) -> None:
         "gone": 0,
     }  # fmt: skip
     expected = Totals(
-        last, sizes, counters | {"heartbeats_joined": 2}, {"dev": RoleTotals(counters, 1, 3)}
+        last,
+        sizes,
+        counters | {"heartbeats_joined": 2},
+        {"dev": RoleTotals(counters | {"fleet_ver": 2}, 1, 3, 4)},
     )
     assert totals == expected
 
@@ -170,6 +173,10 @@ FAULTS: dict[str, tuple[Callable[[redis.Redis, Pool], object], str]] = {
     "free units miscounted": (
         lambda c, p: c.delete(p.keys.free_units("dev")),
         "role dev: 0 units free by class, 3 by agent",
+    ),
+    "accepting units miscounted": (
+        lambda c, p: c.delete(p.keys.capacity("dev")),
+        "role dev: 0 units accept work by class, 4 by agent",
     ),
     "a pool counter off": (
         lambda c, p: c.hincrby(p.keys.pool, "used", 1),

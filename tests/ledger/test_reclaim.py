@@ -74,10 +74,11 @@ LOST = {
     f"classn {CLASS}": GONE,
     f"free:{CLASS} a1": GONE,
     f"fc:dev {CLASS}": GONE,
+    f"capacity:dev {CLASS}": GONE,
     "alive a1": GONE,
     "gone a1": NOW_MS + 20_000,
     "agent_timers a1": GONE,
-    **fields("role:dev", capacity="0", agents="0"),
+    **fields("role:dev", capacity="0", agents="0", fleet_ver="2"),
     **fields("pool", capacity="0", agents="0"),
 }
 
@@ -200,6 +201,8 @@ def test_reclaim_in_grace_takes_nothing_and_looks_again_at_its_end(silent: Pool)
         "agent:a1 mode": "silent",
         f"free:{class_id} a1": GONE,
         f"fc:dev {class_id}": GONE,
+        f"capacity:dev {class_id}": GONE,
+        "role:dev fleet_ver": "2",
     }
     assert not seen.events
     with changes(silent) as again:

@@ -61,6 +61,7 @@ def test_child_is_ready_when_its_last_parent_completed(family: Pool) -> None:
     order = ready - 60_000_000
     assert seen.state == {
         **fields("task:one", state="pending", ready_us=str(ready), order_us=str(order)),
+        "task:one p": "a1|600000",
         "blocked one": GONE,
         "parents:one p1": GONE,
         "parents:both p1": GONE,
@@ -209,6 +210,7 @@ def test_child_of_the_future_waits_for_its_time_when_its_parents_are_done(
     if state == "scheduled":
         assert seen.state == {
             "task:t1 state": "scheduled",
+            "task:t1 p": "a1|600000",
             "scheduled t1": NOW_US + 5_000_000,
             "blocked t1": GONE,
             "parents:t1 p1": GONE,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from balancer.core.fleet import Fleet
 from balancer.core.lanes import AgentClass, Lane, lane_definition
 from balancer.core.model import Priority
 from balancer.core.view import FreeAgent, FreeClass, Head, LaneView, RoleView, View
@@ -59,6 +60,7 @@ def test_view_shows_lanes_heads_classes_and_agents(virtual_pool: Pool) -> None:
                     )
                 ],
                 units=3,
+                fleet=Fleet([(AgentClass("dev", ("bug",), 3), 3)]),
             )
         ],
     )

@@ -91,7 +91,7 @@ def plan() -> Plan:
 @pytest.fixture
 def facts() -> Facts:
     """All went well."""
-    totals = Totals("0-1", {}, counters(), {"developer": RoleTotals(counters(), 0, 2)})
+    totals = Totals("0-1", {}, counters(), {"developer": RoleTotals(counters(), 0, 2, 2)})
     return Facts(
         planned=2,
         answers=dict.fromkeys(TASKS, Outcome.ACCEPTED),

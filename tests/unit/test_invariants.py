@@ -78,7 +78,7 @@ def totals(
     role: dict[str, int] | None = None,
     **own: int,
 ) -> Totals:
-    known = {"pending": 1, "free_units": 2} | own
+    known = {"pending": 1, "free_units": 2, "accepting_units": 4} | own
     dev = RoleTotals(COUNTERS | (role or {}), **known)
     return Totals("1-0", SIZES | (sizes or {}), COUNTERS | (counters or {}), {"dev": dev})
 
@@ -259,6 +259,7 @@ def test_sound_sums_are_sound() -> None:
         (totals(role={"running": 0}), "role dev: running is 0, its agents sum to 1"),
         (totals(role={"agents": 2}), "role dev: agents is 2, its agents sum to 1"),
         (totals(free_units=3), "role dev: 3 units free by class, 2 by agent"),
+        (totals(accepting_units=3), "role dev: 3 units accept work by class, 4 by agent"),
         (totals(role={"returned": 3}), "role dev: 3 tasks wait by its counts, 2 do"),
         (totals(role={"dropped": 3}), "role dev: 1 tasks wait by its counts, 2 do"),
     ],
@@ -271,7 +272,10 @@ def test_lost_agent_counts_no_capacity_but_what_it_still_holds() -> None:
     lost = agent(fields={"state": "lost"}, rank=None, is_alive=False, is_gone=True)
 
     assert (
-        sum_violations(totals(role={"capacity": 0, "agents": 0}, free_units=0), [lost], WAIT) == []
+        sum_violations(
+            totals(role={"capacity": 0, "agents": 0}, free_units=0, accepting_units=0), [lost], WAIT
+        )
+        == []
     )
 
 

@@ -120,7 +120,7 @@ def test_agent_knows_the_protocol_package_and_nothing_deeper(path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    "path", sorted(ROOT.glob("balancer/core/*.py")), ids=lambda path: path.name
+    "path", sorted(ROOT.glob("balancer/core/**/*.py")), ids=lambda path: path.name
 )
 def test_core_is_pure(path: Path) -> None:
     """No Redis, no clock, no logging."""

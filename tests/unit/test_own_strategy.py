@@ -11,9 +11,9 @@ import redis
 
 from balancer.core.errors import Misconfigured
 from balancer.core.lanes import AgentClass, Lane
+from balancer.core.own_strategy import load_strategy
 from balancer.core.planner import Planner
 from balancer.core.settings import PoolSettings
-from balancer.core.strategies import make_strategy
 from balancer.core.view import FreeAgent
 from balancer.ledger import Pool
 from balancer.ledger.read import task_statuses
@@ -51,7 +51,7 @@ def write(tmp_path: Path, name: str, text: str) -> PoolSettings:
 def test_a_class_by_its_path_is_made_with_the_settings(tmp_path: Path, written: str) -> None:
     settings = write(tmp_path, written, GOOD)
 
-    strategy = make_strategy(settings)
+    strategy = load_strategy(settings)
 
     assert (strategy.name, strategy.order) == ("own", "grant")
     assert strategy.agent_part(AGENT) == {"turn": 0.25}
@@ -93,19 +93,19 @@ def test_what_is_no_strategy_is_refused_by_its_path_and_the_reason(
     settings = write(tmp_path, written, GOOD.replace(old, new))
 
     with pytest.raises(Misconfigured, match=re.escape(says)) as error:
-        make_strategy(settings)
+        load_strategy(settings)
 
     assert f"'{written}:Own'" in str(error.value)
 
 
 def test_a_module_that_is_not_there_is_refused() -> None:
     with pytest.raises(Misconfigured, match="there is no module nowhere_at_all to import"):
-        make_strategy(PoolSettings(strategy="nowhere_at_all.strategies:Own"))
+        load_strategy(PoolSettings(strategy="nowhere_at_all.strategies:Own"))
 
 
 def test_what_stops_being_a_score_later_is_told(tmp_path: Path, written: str) -> None:
     text = GOOD.replace("agent.turn}", "1 / (agent.used - 2)}")
-    strategy = make_strategy(write(tmp_path, written, text))
+    strategy = load_strategy(write(tmp_path, written, text))
 
     with pytest.raises(Misconfigured, match="agent_part failed: ZeroDivisionError"):
         strategy.agent_part(AGENT._replace(used=2))

@@ -1,0 +1,152 @@
+"""Strategies that score agents: tasks are taken in the pool's order, whichever lane they stand in.
+
+For each, the hard rules filter, then the score decides among the best agent of each class. The cost is
+one comparison per class and task, because the order of agents within a class is the same for every lane.
+"""
+
+from __future__ import annotations
+
+from heapq import heapify, heappop, heappush
+from typing import NamedTuple
+
+from balancer.core.fleet import Ladder
+from balancer.core.lanes import Lane
+from balancer.core.names import new_nonces
+from balancer.core.plan.free import Beyond, Entry, Ranked, rank
+from balancer.core.plan.proposal import Proposal, RolePlan
+from balancer.core.plan.reserve import reserve
+from balancer.core.plan.rules import bars, room_rule
+from balancer.core.strategies import Scores, Strategy
+from balancer.core.turns import Turns
+from balancer.core.view import FreeAgent, FreeClass, RoleView
+
+
+class _Option(NamedTuple):
+    """One class that may serve a lane, and what the match is worth."""
+
+    ranked: Ranked
+    match: Scores
+    worth: float
+    speed: float
+
+
+class ByScore:
+    """Plans by a strategy's score."""
+
+    def __init__(self, strategy: Strategy, least_health: float) -> None:
+        self._strategy, self._least_health = strategy, least_health
+
+    def plan_role(
+        self, role: RoleView, most: int, number: Turns, now_ms: int, kept: str | None
+    ) -> RolePlan:
+        """At most `most` proposals for this role. `kept`: an agent that gets nothing."""
+        classes = [
+            (fc, rank(fc, self._entry, number, self._least_health, kept)) for fc in role.classes
+        ]
+        fleet, named = role.accepting, role.named_classes
+        lanes = [fleet.void_tried(view.lane, named) for view in role.lanes]
+        ladders = [
+            fleet.ladder(view.lane, named if lane.tried else None)
+            for view, lane in zip(role.lanes, lanes, strict=True)
+        ]
+        options = [self._options(*pair, classes) for pair in zip(lanes, ladders, strict=True)]
+        nonces = new_nonces(most)
+        line = [(view.heads[0], i, 0) for i, view in enumerate(role.lanes) if view.heads]
+        heapify(line)
+        out: list[tuple[float, Proposal]] = []
+        is_whole = True
+        while line and len(out) < most:
+            head, i, at = heappop(line)
+            lane, (_, size, heads, *_) = lanes[i], role.lanes[i]
+            cost = lane.cost
+            try:
+                if lane.is_plain:
+                    chosen = _choose(cost, options[i], number)
+                else:
+                    chosen = _choose_marked(lane, options[i], number, now_ms)
+            except Beyond:
+                is_whole = False
+                break
+            if chosen is None:
+                # Nobody free can take this lane, so none of its tasks.
+                kept = kept or reserve(lane, (option.ranked for option in options[i]), now_ms)
+                continue
+            agent, scores, speed = chosen
+            if lane.alone:
+                cost = agent.max_concurrent
+            out.append((head.order_us, Proposal(
+                head.task, agent.id, next(nonces), cost, head.estimate_s / speed, scores, self._strategy.name,
+                agent.type, number.draw,
+            )))  # fmt: skip
+            if at + 1 < len(heads):
+                heappush(line, (heads[at + 1], i, at + 1))
+            elif size > len(heads):
+                # The next task of this lane is not in the picture; it may come before all others.
+                is_whole = False
+                break
+        return RolePlan(out, is_whole and not line, kept)
+
+    def _entry(self, agent: FreeAgent, number: int) -> Entry:
+        parts = self._strategy.agent_part(agent)
+        return (-sum(parts.values()), agent.freed_us, number, agent, parts)
+
+    def _options(
+        self, lane: Lane, ladder: Ladder, classes: list[tuple[FreeClass, Ranked]]
+    ) -> list[_Option]:
+        out = []
+        for fc, ranked in classes:
+            rung = ladder.rung(fc.cls)
+            if rung is not None:
+                match = self._strategy.match_part(lane, fc.cls)
+                out.append(_Option(ranked, match, sum(match.values()), rung.speed))
+        return out
+
+
+def _choose(
+    cost: int, options: list[_Option], number: Turns
+) -> tuple[FreeAgent, Scores, float] | None:
+    """The best agent over all classes, its units taken; with its score and speed. None when nobody can.
+
+    Raises:
+        Beyond: a class has run dry that has more agents than the picture shows.
+    """
+    best_score, best_freed_us, best_at = 0.0, 0, -1
+    best: _Option | None = None
+    for option in options:
+        ranked = option.ranked
+        if not ranked.fresh and ranked.partial:
+            raise Beyond
+        at = ranked.first_that_holds(cost)
+        if at < 0:
+            continue
+        entry = ranked.entries[at]
+        score, freed_us = entry[0] - option.worth, entry[1]
+        if best is None or (score, freed_us) < (best_score, best_freed_us):
+            best_score, best_freed_us, best_at, best = score, freed_us, at, option
+    if best is None:
+        return None
+    _, _, _, agent, parts = best.ranked.entries[best_at]
+    best.ranked.take(best_at, cost, number)
+    return agent, parts | best.match, best.speed
+
+
+def _choose_marked(
+    lane: Lane, options: list[_Option], number: Turns, now_ms: int
+) -> tuple[FreeAgent, Scores, float] | None:
+    """The best agent for a task to which something befell; its units taken.
+
+    Looks at every agent of the picture: such tasks are few. A picture shows more agents of a class than
+    a lane bars, so a class is never hidden by those.
+    """
+    found = [
+        ((entry[0] - option.worth, entry[1], entry[2]), option, at)
+        for option in options
+        for at, entry in enumerate(option.ranked.entries)
+        if not room_rule(lane, entry[3]) and not bars(lane, entry[3], now_ms)
+    ]
+    if not found:
+        return None
+    _, option, at = min(found, key=lambda each: each[0])
+    _, _, _, agent, parts = option.ranked.entries[at]
+    option.ranked.take(at, agent.max_concurrent if lane.alone else lane.cost, number)
+    return agent, parts | option.match, option.speed

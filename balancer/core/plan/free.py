@@ -1,0 +1,112 @@
+"""The free agents of one class while a plan is made: best first, and what the plan took of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from heapq import heapify, heappop, heappush, heapreplace
+from typing import Any
+
+from balancer.core.strategies import Scores
+from balancer.core.turns import Turns
+from balancer.core.view import FreeAgent, FreeClass
+
+#: Below this plan's own numbers.
+FRESH = 1 << 30
+
+#: An agent's place within its class: (rank, smaller is better; freed_us, number, agent, parts of the score).
+#: The number settles ties; it is negative until this plan has used the agent.
+Entry = tuple[Any, int, int, FreeAgent, Scores]
+
+
+class Ranked:
+    """The agents of one class, best first (a heap).
+
+    `fresh` counts those in turn that this plan has not used yet. Where the class has more agents than the
+    picture shows, one of those may be better than any that was used already.
+    """
+
+    __slots__ = ("_enter", "entries", "fresh", "partial")
+
+    def __init__(self, entries: list[Entry], fresh: int, partial: bool, enter: Enter) -> None:
+        heapify(entries)
+        self.entries, self.fresh, self.partial = entries, fresh, partial and fresh > 0
+        self._enter = enter
+
+    @property
+    def hides(self) -> bool:
+        """Whether the picture's agents are all used, and there are more."""
+        return self.partial and not self.fresh
+
+    def first_that_holds(self, cost: int) -> int:
+        """Index of the best agent with `cost` units left, -1 for none.
+
+        Nearly always the first; agents too full for this cost keep their place.
+        """
+        entries = self.entries
+        if not entries:
+            return -1
+        first = entries[0][3]
+        if first.used + cost <= first.max_concurrent:
+            return 0
+        fitting = [
+            (entry[:3], at)
+            for at, entry in enumerate(entries)
+            if entry[3].used + cost <= entry[3].max_concurrent
+        ]
+        return min(fitting)[1] if fitting else -1
+
+    def take(self, at: int, cost: int, number: Turns) -> None:
+        """The agent at this place has `cost` units less; it leaves when it has none."""
+        entries = self.entries
+        id_, type_, most, used, health, freed_us, turn = entries[at][3]
+        turn = number.after_grant(turn)
+        if entries[at][2] < 0:
+            self.fresh -= 1
+        if used + cost >= most:
+            self._pop(at)
+            return
+        agent = FreeAgent(id_, type_, most, used + cost, health, freed_us, turn)
+        left = self._enter(agent, next(number))
+        if at == 0:
+            heapreplace(entries, left)
+        else:
+            self._pop(at)
+            heappush(entries, left)
+
+    def keep(self, at: int) -> None:
+        """The agent at this place gets nothing more."""
+        if self.entries[at][2] < 0:
+            self.fresh -= 1
+        self._pop(at)
+
+    def _pop(self, at: int) -> None:
+        entries = self.entries
+        if at == 0:
+            heappop(entries)
+            return
+        entries[at] = entries[-1]
+        entries.pop()
+        heapify(entries)
+
+
+#: Makes an agent's entry, under a number.
+Enter = Callable[[FreeAgent, int], Entry]
+
+
+def rank(
+    fc: FreeClass, enter: Enter, number: Turns, least_health: float, kept: str | None
+) -> Ranked:
+    """The agents of a class that may be given work at all."""
+    in_turn = len(fc.agents) - fc.extra
+    entries, fresh = [], 0
+    for at, agent in enumerate(fc.agents):
+        if agent.health < least_health or agent.id == kept:
+            continue
+        is_fresh = at < in_turn
+        fresh += is_fresh
+        entries.append(enter(agent, next(number) - (FRESH if is_fresh else 0)))
+    return Ranked(entries, fresh, fc.size > len(fc.agents), enter)
+
+
+class Beyond(Exception):
+    """The best choice lies outside the picture."""
