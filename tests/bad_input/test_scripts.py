@@ -205,6 +205,22 @@ def test_a_number_within_the_options_of_a_task(populated: Pool, unchanged: Uncha
             refused(populated, script, args, at, value)
 
 
+def test_what_a_producer_says_of_the_effort(populated: Pool, unchanged: Unchanged) -> None:
+    recorder = Recorder(populated)
+    submits.submit(recorder, [make_task("n1", complexity=3, group="shop", prefer_agent="a1")])
+    [(script, args)] = recorder.said
+    at = next(at for at, arg in enumerate(args) if str(arg).endswith("|a1|600000"))
+    with unchanged():
+        for value in (
+            "nan|m|||a1|600000", "0|m|||a1|600000", "1000000000001|m|||a1|600000", "1e3|m|||a1|600000",
+            "60000|x|||a1|600000", "60000||||a1|600000", "60000|m|not hex||a1|600000",
+            "60000|m|0123456789abc0123456789abc||a1|600000", "60000|m|||a b|600000",
+            f"60000|m|||{'a' * 65}|600000", "60000|m|||{p}:meta|600000", "60000|m|||a1|nan",
+            "60000|m|||a1|2592000001", "60000|m|||a1|", "60000|m|||a1", "60000", "|m|||a1|1",
+        ):  # fmt: skip
+            refused(populated, script, args, at, value)
+
+
 @pytest.mark.parametrize("value", ["nan", "inf", "1e3", "0x3", "", "2.0", "\uff11"])
 def test_the_version_of_the_caller(populated: Pool, unchanged: Unchanged, value: str) -> None:
     """Nothing compares with "nan": a pool of any version would be taken."""
