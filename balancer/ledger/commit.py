@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 from balancer.core.planner import MOST, Proposal
 from balancer.core.strategies import Scores
-from balancer.ledger.exchange import Arg
-from balancer.ledger.pool import Pool
+from balancer.ledger.exchange import Arg, Exchange, exchange
+from balancer.ledger.pool import PoolRef
 from balancer.ledger.script import Script
 
 SCRIPT = Script("commit")
@@ -71,7 +71,10 @@ class Grant(NamedTuple):
         return cls(int(granted_us), int(freed_us), int(estimate_ms), strategy)
 
 
-def commit(pool: Pool, proposals: Sequence[Proposal], unlock: str = "") -> list[Committed]:
+@exchange
+def commit(
+    pool: PoolRef, proposals: Sequence[Proposal], unlock: str = ""
+) -> Exchange[list[Committed]]:
     """Check each proposal against what is true now and grant those that still hold, in one atomic
     call.
 
@@ -87,5 +90,5 @@ def commit(pool: Pool, proposals: Sequence[Proposal], unlock: str = "") -> list[
         if p.draw is not None:
             facts += f"|{p.draw:012x}"
         args += (p.task, p.agent, p.nonce, facts, f"{p.agent_type}|{pack_scores(p.scores)}")
-    reply = pool.run(SCRIPT, args)
+    (reply,) = yield [pool.call(SCRIPT, args)]
     return [Committed(Outcome(reply[2 * i]), int(reply[2 * i + 1])) for i in range(len(proposals))]

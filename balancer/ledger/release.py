@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from balancer.ledger.pool import Pool
+from balancer.ledger.exchange import Exchange, exchange
+from balancer.ledger.pool import PoolRef
 from balancer.ledger.script import Script
 
 SCRIPT = Script("release")
+#: Children and parents a call.
+CAP = 200
 
 
 class Released(NamedTuple):
@@ -21,7 +24,8 @@ class Released(NamedTuple):
     more: bool
 
 
-def release(pool: Pool) -> Released:
+@exchange
+def release(pool: PoolRef) -> Exchange[Released]:
     """Work off at most 200 children of finished parents."""
-    ready, dead, skipped, more = pool.run(SCRIPT)
+    ((ready, dead, skipped, more),) = yield [pool.call(SCRIPT)]
     return Released(int(ready), int(dead), int(skipped), bool(more))

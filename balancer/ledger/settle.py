@@ -8,7 +8,8 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from balancer.ledger.backoff import backoff_args
-from balancer.ledger.pool import Pool
+from balancer.ledger.exchange import Exchange, exchange
+from balancer.ledger.pool import PoolRef
 from balancer.ledger.script import Script
 from balancer.protocol.events import MAX_ERROR_BYTES, MAX_RESULT_BYTES, Completion
 
@@ -88,7 +89,10 @@ def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is not JSON")
 
 
-def settle(pool: Pool, entries: Sequence[CompletionEntry], *, draw: int | None = None) -> Settled:
+@exchange
+def settle(
+    pool: PoolRef, entries: Sequence[CompletionEntry], *, draw: int | None = None
+) -> Exchange[Settled]:
     """Let completions take effect, each at most once; acknowledge and delete their entries in the
     same call. At most CAP.
 
@@ -108,6 +112,6 @@ def settle(pool: Pool, entries: Sequence[CompletionEntry], *, draw: int | None =
                 entry, "event", done.agent, done.task, done.attempt, done.lease, done.status.value,
                 stored_result(done), done.duration_ms,
             )  # fmt: skip
-    *outcomes, soonest_us, release_due = pool.run(SCRIPT, args)
+    ((*outcomes, soonest_us, release_due),) = yield [pool.call(SCRIPT, args)]
     retry_in_s = soonest_us / 1e6 if soonest_us else None
     return Settled([Outcome(word) for word in outcomes], bool(release_due), retry_in_s)

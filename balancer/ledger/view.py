@@ -24,6 +24,7 @@ from balancer.core.view import (
     View,
 )
 from balancer.ledger.beat import Declared
+from balancer.ledger.exchange import Exchange
 from balancer.ledger.pool import Pool
 from balancer.ledger.script import Script
 
@@ -51,8 +52,13 @@ class Viewer:
 
     def view(self, page: int = 0, units: int = MOST) -> View:
         """A bounded picture: page 0 holds the lanes whose heads come first."""
+        return self._pool.say(self.looked(page, units))
+
+    def looked(self, page: int = 0, units: int = MOST) -> Exchange[View]:
+        """The same as an exchange, which may share its round trip with others."""
         pivot = self._pivot()
-        return self._read(self._pool.run(SCRIPT, [page, units, "", 1, pivot]), pivot)
+        (reply,) = yield [self._pool.call(SCRIPT, [page, units, "", 1, pivot])]
+        return self._read(reply, pivot)
 
     def locked_view(self, token: str, lock_ms: int) -> View | None:
         """The first page, and the drain lock for so long, in one round trip. The lock is taken only

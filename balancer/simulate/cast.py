@@ -15,7 +15,6 @@ from balancer.ledger.beat import BeatEntry
 from balancer.ledger.settle import CompletionEntry
 from balancer.protocol import Completion, Heartbeat, Status
 from balancer.simulate.fleet import Fleet, SimAgent
-from balancer.simulate.trace import Trace
 from balancer.trace import Row
 
 INTERVAL_MS, TTL_MS = 5_000, 15_000
@@ -106,25 +105,6 @@ def _speeds(agent: SimAgent, categories: Sequence[str]) -> dict[str, Any]:
 def _age_ms(health: float) -> int:
     """The age that stands for the step nearest to this health."""
     return AGES_MS[min(AGES_MS, key=lambda step: abs(step - health))]
-
-
-def submissions(trace: Trace, arrival_us: Sequence[int]) -> list[tuple[int, int]]:
-    """When each task is submitted, in order: as it arrives, but after its parents, whom the pool has to
-    know. It could not have been ready before them.
-    """
-    at, depth = list(arrival_us), [0] * len(arrival_us)
-    open_ = [len(parents) for parents in trace.parents]
-    known = [task for task, parents in enumerate(open_) if not parents]
-    for task in known:  # grows while it is gone through
-        for child in trace.children[task]:
-            at[child] = max(at[child], at[task])
-            depth[child] = max(depth[child], depth[task] + 1)
-            open_[child] -= 1
-            if not open_[child]:
-                known.append(child)
-    return [
-        (at[task], task) for task in sorted(known, key=lambda task: (at[task], depth[task], task))
-    ]
 
 
 def completion_of(lease: Proposal, took_us: int) -> CompletionEntry:
