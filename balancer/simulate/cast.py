@@ -15,6 +15,7 @@ from balancer.ledger.beat import BeatEntry
 from balancer.ledger.settle import CompletionEntry
 from balancer.protocol import Completion, Heartbeat, Status
 from balancer.simulate.fleet import Fleet, SimAgent
+from balancer.simulate.trace import LEAST_SIZE_S
 from balancer.trace import Row
 
 INTERVAL_MS, TTL_MS = 5_000, 15_000
@@ -24,8 +25,8 @@ AGES_MS = {1.0: 0, 0.8: 8_500, 0.5: 12_000}
 NO_ENTRY = "1-1"
 
 
-def task_of(row: Row) -> Task:
-    """What a producer would have submitted. Its duration is not in it.
+def task_of(row: Row, *, foretold: bool = False) -> Task:
+    """What a producer would have submitted. Its duration is in it only where the producer knows it.
 
     Raises:
         InvalidInput: the row's group or features are none that a task may have.
@@ -39,6 +40,7 @@ def task_of(row: Row) -> Task:
             depends_on=row.depends_on,
             group=row.group or None,
             features=features_of(row.features),
+            estimate_s=max(row.duration_s, LEAST_SIZE_S) if foretold else None,
             run_timeout_s=MAX_RUN_TIMEOUT_S,
         )
     except ValidationError as error:

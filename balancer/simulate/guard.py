@@ -1,4 +1,7 @@
-"""With known sizes: the heads of the categories against their fastest free agents, which may be refused as too slow."""
+"""With known sizes: the heads of the categories against their fastest free agents, which may be refused as too slow.
+
+With ageing it is what the strategy `fit` does, but with true sizes in the place of estimates.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +18,12 @@ SERVICE_MEMORY = 300
 
 
 class Guard:
-    """Smallest size / (weight x relative speed) first, over pairs of a category's head and its fastest free agent."""
+    """Smallest size / (weight x relative speed) + ageing x ready first, over pairs of a category's head and its
+    fastest free agent.
+    """
 
-    def __init__(self, sim: Simulation) -> None:
-        self._sim = sim
+    def __init__(self, sim: Simulation, ageing: float = 0.0) -> None:
+        self._sim, self._ageing = sim, ageing
         self._queues: dict[str, dict[int, list[tuple[float, int]]]] = {
             role: {} for role in sim.fleet.by_role
         }
@@ -30,7 +35,8 @@ class Guard:
         """Into its queue, and see who could take what."""
         trace = self._sim.trace
         queue = self._queues[trace.role[task]].setdefault(trace.category[task], [])
-        heapq.heappush(queue, (trace.size_s[task] / trace.weight[task], task))
+        cost = trace.size_s[task] / trace.weight[task]
+        heapq.heappush(queue, (cost + self._ageing * self._sim.now, task))
         self._dispatch(trace.role[task])
 
     def freed(self, agent: int, task: int) -> None:
@@ -49,12 +55,13 @@ class Guard:
             for category, queue in queues.items():
                 if not queue:
                     continue
-                cost, task = queue[0]
+                place, task = queue[0]
                 agent = sim.fastest(free, task)
                 if self._refused(role, task, agent, len(queue)):
                     continue
                 relative = sim.speeds[agent][category] / sim.fleet.best_speed(role, category)
-                index = cost / relative
+                age = self._ageing * sim.run.ready_s[task]
+                index = (place - age) / relative + age
                 if best is None or index < best[0]:
                     best = (index, category, agent)
             if best is None:

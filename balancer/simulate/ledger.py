@@ -55,6 +55,7 @@ def replay(
     fleet: Fleet,
     *,
     learned: bool = False,
+    foretold: bool = False,
     tell: Tell = lambda _more: None,
 ) -> Replayed:
     """When each task was ready, began and ended, and where; and how long it was expected to take.
@@ -66,12 +67,14 @@ def replay(
         arrivals: when each arrives, seconds.
         fleet: the agents.
         learned: agents do not declare how fast they are, only their specializations.
+        foretold: producers know how long each task takes, and say so.
         tell: is told how many more tasks have ended.
 
     Raises:
         BalancerError: the pool did what it never may: a bug.
     """
-    return _Replay(client, settings, trace, arrivals, fleet, learned=learned).run(tell)
+    played = _Replay(client, settings, trace, arrivals, fleet, learned=learned, foretold=foretold)
+    return played.run(tell)
 
 
 class _Replay:
@@ -86,12 +89,14 @@ class _Replay:
         fleet: Fleet,
         *,
         learned: bool,
+        foretold: bool,
     ) -> None:
         self._books = books = Books(trace, arrivals, fleet)
         self._pool = Pool.create(client, "simulated", settings, lambda: books.now_us)
         self._planner = Planner(settings)
         self._viewer = Viewer(self._pool, self._planner.pivot)
-        self._tasks, self._children = [task_of(row) for row in trace.rows], trace.children
+        self._tasks = [task_of(row, foretold=foretold) for row in trace.rows]
+        self._children = trace.children
         #: Calls that were made and not yet said, each with what holds its answer against what was expected.
         self._owed: list[tuple[Begun[Any], Callable[[], None]]] = []
         for script in (SUBMIT, settle.SCRIPT, RELEASE, VIEW, commit.SCRIPT):

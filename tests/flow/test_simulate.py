@@ -16,10 +16,13 @@ from balancer.core.errors import BalancerError, InvalidInput
 from balancer.core.health import health
 from balancer.core.lanes import AgentClass
 from balancer.core.settings import STRATEGY_NAMES, PoolSettings
+from balancer.simulate.bound import lower_bound
 from balancer.simulate.cast import AGES_MS, INTERVAL_MS, TTL_MS, features_of, heartbeats, task_of
 from balancer.simulate.correlation import rank_correlation
-from balancer.simulate.engine import Run
+from balancer.simulate.engine import Run, Simulation
+from balancer.simulate.figures import figures
 from balancer.simulate.fleet import Fleet, SimAgent, make_fleet
+from balancer.simulate.guard import Guard
 from balancer.simulate.ledger import replay
 from balancer.simulate.load import scaled_arrivals
 from balancer.simulate.pure import run_pure
@@ -124,6 +127,25 @@ def test_laws_hold_on_a_real_trace(redis_client: redis.Redis, strategy: str) -> 
     assert min(estimate_s) > 0
     redis_client.flushall()
     assert replay(redis_client, settings, made, arrivals, of).run == ours
+
+
+@pytest.mark.parametrize("equal", [False, True], ids=["unlike", "equal"])
+def test_with_known_sizes_fit_is_the_guard(redis_client: redis.Redis, equal: bool) -> None:
+    """The planner, bounded views and frozen places against a policy that sees everything each time."""
+    made = load_trace(SHIPPED, 400)
+    of = make_fleet(made, slots=24, equal=equal, seed=1)
+    arrivals = scaled_arrivals(made, of, 0.95)
+    settings = PoolSettings(strategy="fit", learning=False)
+
+    ours = replay(redis_client, settings, made, arrivals, of, foretold=True)
+
+    assert ours.estimate_s == pytest.approx(made.size_s)
+    sim = Simulation(made, arrivals, of, random.Random(1))
+    guard = sim.play(Guard(sim, settings.ageing))
+    least = lower_bound(made, arrivals, of)
+    found, marks = (figures(made, arrivals, each, least) for each in (ours.run, guard))
+    assert found.mean_flow_s == pytest.approx(marks.mean_flow_s, rel=0.03)
+    assert found.weighted_flow_s == pytest.approx(marks.weighted_flow_s, rel=0.03)
 
 
 def check_laws(made: Trace, arrivals: list[float], of: Fleet, ours: Run) -> None:
