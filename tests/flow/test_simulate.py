@@ -239,6 +239,18 @@ def test_rank_correlation() -> None:
 
 # --- the command ---
 
+PAGE = (Path(__file__).parents[2] / "docs/simulation.md").read_text()
+
+
+@pytest.mark.parametrize("line", re.findall(r"^\$ balancer (.*)$", PAGE, re.M))
+def test_what_the_page_says_runs(capsys: pytest.CaptureFixture[str], line: str) -> None:
+    assert run(line.replace("--limit 200", "--limit 40").split()) == 0
+
+    out, err = capsys.readouterr()
+    assert "fit" in out
+    assert err == ""
+
+
 ROW = {
     "mean_wait_s", "p50_wait_s", "p95_wait_s", "p99_wait_s", "max_wait_s", "mean_flow_s", "weighted_flow_s",
     "high_wait_s", "makespan_s", "flow_over_bound", "flow_over_fifo_pull",
