@@ -193,6 +193,7 @@ def test_unknown_and_impossible_ids(producer: Balancer, call: str) -> None:
 
 
 def test_figures(producer: Balancer, pool: Pool) -> None:
+    assert set(producer.load_metrics().model_dump().values()) == {0}
     beat(pool, "a1", max_concurrent=4)
     beat(pool, "a2", role="ops", max_concurrent=2, mode="stopped")
     producer.submit_many([make_task("t1"), make_task("t2"), make_task("t3", role="ops")])
