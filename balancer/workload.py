@@ -18,11 +18,11 @@ from balancer.direct import Direct
 from balancer.exchanges import fleet
 from balancer.exchanges.opening import DEADLINE_S
 from balancer.inputs import check_count, check_ids
-from balancer.ledger import read
+from balancer.ledger import read_fleet
 from balancer.ledger import settle as settling
 from balancer.ledger.commit import Outcome
 from balancer.ledger.leases import leases_of
-from balancer.ledger.read import TaskStatus
+from balancer.ledger.read_tasks import TaskStatus
 from balancer.protocol.events import Status
 from balancer.retry import answered
 
@@ -160,7 +160,7 @@ class WorkloadBalancer(Balancer):
     def get_workload(self, agent_id: str) -> int:
         """How many tasks an agent holds; 0 for one that nobody knows."""
         check_ids([agent_id], "agent")
-        (agent,) = self._ask(read.agents_by_id.steps(self.pool, [agent_id]))
+        (agent,) = self._ask(read_fleet.agents_by_id.steps(self.pool, [agent_id]))
         return agent.current_tasks if agent else 0
 
     def get_total_workload(self) -> int:
@@ -199,7 +199,7 @@ class WorkloadBalancer(Balancer):
         return self.status(task_id)
 
     def _agent(self, agent_id: str) -> Agent:
-        (agent,) = self._ask(read.agents_by_id.steps(self.pool, [agent_id]))
+        (agent,) = self._ask(read_fleet.agents_by_id.steps(self.pool, [agent_id]))
         if agent is None:
             raise NotFound(f"agent {agent_id!r}: there is no such agent in pool {self.pool.name!r}")
         return agent

@@ -14,7 +14,7 @@ from balancer.exchanges.watching import BLOCK_S, CLOSE_S, Callback, Deliver, End
 from balancer.inputs import check_seconds
 from balancer.ledger.exchange import Exchange, T, drive, wired
 from balancer.ledger.pool import PoolRef
-from balancer.ledger.read import TaskStatus
+from balancer.ledger.read_tasks import TaskStatus
 from balancer.protocol.address import parse_address
 from balancer.protocol.connect import connect
 

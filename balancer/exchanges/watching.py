@@ -15,10 +15,10 @@ import structlog
 
 from balancer.core.errors import BalancerError, NotFound, Unavailable
 from balancer.core.model import TaskState
-from balancer.ledger import read
+from balancer.ledger import read_tasks
 from balancer.ledger.exchange import Exchange, Pause, Signal
 from balancer.ledger.pool import PoolRef
-from balancer.ledger.read import TaskStatus
+from balancer.ledger.read_tasks import TaskStatus
 
 log = structlog.get_logger("balancer")
 
@@ -169,7 +169,7 @@ class Watch:
                 for task_id, state in zip(page, states, strict=True)
                 if state is None or TaskState(state).is_final
             ]
-            found = yield from read.task_statuses.steps(pool, ended)
+            found = yield from read_tasks.task_statuses.steps(pool, ended)
             for task_id, status in zip(ended, found, strict=True):
                 if status is None:
                     self._deliver(task_id, missing(pool, task_id))

@@ -14,7 +14,7 @@ from balancer.exchanges.awaiting import AsyncDriver
 from balancer.exchanges.blocking import BlockingDriver
 from balancer.exchanges.watching import Callback, Deliver, Ended, Watch
 from balancer.ledger.exchange import Exchange, Pause, T, send, wired
-from balancer.ledger.read import TaskStatus
+from balancer.ledger.read_tasks import TaskStatus
 from balancer.protocol.connect import TextRedis
 
 log = structlog.get_logger("balancer")

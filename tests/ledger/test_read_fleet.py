@@ -1,19 +1,26 @@
-"""Plain reads: an agent is shown as it declared itself and as it is now."""
+"""Plain reads of the fleet: an agent is shown as it declared itself and as it is now."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import pytest
 
 from balancer.ledger import Pool
-from balancer.ledger.read import agents, agents_by_id
+from balancer.ledger.read_fleet import agents, agents_by_id
 from tests.support.factories import Clock, assign, beat, boot_of, make_task, submit
 
 
 def test_agent_reads_back_what_it_declared_and_what_it_holds(
     virtual_pool: Pool, clock: Clock
 ) -> None:
-    beat(virtual_pool, "a1", max_concurrent=7, type="build-agent", specializations=("ui", "bug"))
-    submit(virtual_pool, make_task("t1", cost=3))
+    said: dict[str, Any] = {
+        "type": "build-agent",
+        "specializations": ("ui", "bug"),
+        "max_concurrent": 7,
+    }
+    beat(virtual_pool, "a1", role="builder", **said)
+    submit(virtual_pool, make_task("t1", role="builder", cost=3))
     assign(virtual_pool, "t1", "a1")
     clock.advance(8.25)
 
@@ -23,7 +30,7 @@ def test_agent_reads_back_what_it_declared_and_what_it_holds(
     assert agent is not None
     assert agent.model_dump(mode="json") == {
         "id": "a1",
-        "role": "dev",
+        "role": "builder",
         "type": "build-agent",
         "specializations": ["bug", "ui"],
         "max_concurrent": 7,

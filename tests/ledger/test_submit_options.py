@@ -17,7 +17,7 @@ from balancer.ledger import Pool
 from balancer.ledger import submit as submits
 from balancer.ledger.audit import audit
 from balancer.ledger.exchange import Arg
-from balancer.ledger.read import task_statuses
+from balancer.ledger.read_tasks import task_statuses
 from balancer.ledger.submit import Outcome, Submitted
 from tests.support.factories import (
     GONE,

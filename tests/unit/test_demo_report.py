@@ -19,7 +19,7 @@ from balancer.demo.report import counter_drift, make_report
 from balancer.demo.sample import percentile
 from balancer.demo.worklog import Event, overcommits
 from balancer.ledger.audit import Audit
-from balancer.ledger.read import TaskStatus
+from balancer.ledger.read_tasks import TaskStatus
 from balancer.ledger.submit import Outcome
 from tests.unit.test_demo_plan import rows
 
