@@ -33,10 +33,12 @@ def least_loaded(
 def test_assign_task_takes_an_agent_of_the_tasks_role(
     workload: WorkloadBalancer, pool: Pool
 ) -> None:
+    """Though the best match is of another role, for which work waits, too."""
     beat(pool, "be-1", role="backend", type="build-agent")
     beat(pool, "be-2", role="backend", type="build-agent")
-    beat(pool, "fe-1", role="frontend", type="ux-agent")
+    beat(pool, "fe-1", role="frontend", type="build-agent", specializations=("feature",))
     submit(pool, make_task("T1", role="backend", category="feature"))
+    submit(pool, make_task("F1", role="frontend", category="feature"))
     chosen = workload.assign_task("T1")
     assert chosen.task_id == "T1"
     assert chosen.agent_id in {"be-1", "be-2"}
