@@ -58,25 +58,6 @@ _STORED = {
 }
 
 
-class Submitted(NamedTuple):
-    """The answer for one task. `task_id` is another than the submitted one where a dedup key was known
-    already. `detail`: the existing state, the parent, the bound that refused it (of a full queue:
-    depth, limit, age of the oldest and a time to wait, in ms), or `paused` of a role whose queue is.
-    """
-
-    task_id: str
-    outcome: Outcome
-    detail: str
-
-
-class _Packed(NamedTuple):
-    task: Task
-    lane: Lane
-    facts: str
-    body: str
-    options: str
-
-
 class QueueState(NamedTuple):
     """Why a full queue refused a task."""
 
@@ -90,6 +71,37 @@ class QueueState(NamedTuple):
         """Parse the detail of a `queue_full`."""
         depth, limit, oldest_ms, retry_after_ms = (int(part) for part in detail.split(" "))
         return cls(depth, limit, oldest_ms / 1000, retry_after_ms / 1000)
+
+    def in_words(self) -> str:
+        """The numbers in a sentence for people."""
+        return (
+            f"{self.depth:,} tasks wait (max_pending {self.limit:,}), the oldest for"
+            f" {self.oldest_s:.1f} s; there may be room in {self.retry_after_s:.1f} s"
+        )
+
+
+class Submitted(NamedTuple):
+    """The answer for one task. `task_id` is another than the submitted one where a dedup key was known
+    already. `detail`: the existing state, the parent, the bound that refused it (of a full queue:
+    depth, limit, age of the oldest and a time to wait, in ms), or `paused` of a role whose queue is.
+    """
+
+    task_id: str
+    outcome: Outcome
+    detail: str
+
+    @property
+    def queue(self) -> QueueState | None:
+        """How full the queue is that refused it; None when nothing did, or something else."""
+        return QueueState.read(self.detail) if self.outcome is Outcome.QUEUE_FULL else None
+
+
+class _Packed(NamedTuple):
+    task: Task
+    lane: Lane
+    facts: str
+    body: str
+    options: str
 
 
 def _options(task: Task) -> tuple[str, str]:
