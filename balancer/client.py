@@ -283,7 +283,7 @@ class Balancer:
 
     def close(self) -> None:
         """Give the connections back. Who still waits gets an error; callbacks that are due are called,
-        those of tasks that have not ended never are.
+        those of tasks that have not ended never are. Calls that come later are refused: Unavailable.
         """
         self._driver.close()
 

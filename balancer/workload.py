@@ -214,4 +214,5 @@ class WorkloadBalancer(Balancer):
         return NoIdleAgent(f"no idle agents for role {task.role!r} with room for {task.cost}")
 
     def _patiently(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        self._driver.check_open()
         return answered(lambda: call(*args, **kwargs), self._deadline_s)

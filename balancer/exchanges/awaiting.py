@@ -14,7 +14,7 @@ import structlog
 from redis.exceptions import RedisError
 
 from balancer.exchanges.opening import patient
-from balancer.exchanges.watching import BLOCK_S, CLOSE_S, Callback, Deliver, Ended, Watch
+from balancer.exchanges.watching import BLOCK_S, CLOSE_S, Callback, Deliver, Ended, Watch, closed
 from balancer.inputs import check_seconds
 from balancer.ledger.exchange import Command, Exchange, Pause, T, Wire, wired
 from balancer.ledger.pool import PoolRef
@@ -45,9 +45,16 @@ class AsyncDriver:
         self.watch = Watch(self._start)
         self._listening: asyncio.Task[None] | None = None
         self._called: set[asyncio.Task[None]] = set()
+        self._closed = False
 
     async def run(self, exchange: Exchange[T]) -> T:
-        """The answer of an exchange."""
+        """The answer of an exchange.
+
+        Raises:
+            Unavailable: it was closed.
+        """
+        if self._closed:
+            raise closed()  # the client itself would connect anew
         return await drive(self.client, patient(exchange, self._deadline_s, self._wait_replicas))
 
     def signal(self) -> asyncio.Event:
@@ -77,6 +84,7 @@ class AsyncDriver:
         due = self._called - {asyncio.current_task()}
         if due:
             await asyncio.wait(due, timeout=CLOSE_S)
+        self._closed = True  # not before: callbacks that are due may ask something
         await self.client.aclose()
 
     def _start(self, pool: PoolRef) -> None:

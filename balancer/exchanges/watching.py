@@ -45,6 +45,11 @@ Deliver: TypeAlias = Callable[[Ended], None]
 Callback: TypeAlias = Callable[[TaskStatus], object]
 
 
+def closed() -> Unavailable:
+    """The error for whoever asks something of a client that was closed."""
+    return Unavailable("this client was closed")
+
+
 class Driver(Protocol):
     """What exchanges that wait need of whoever carries them."""
 
@@ -82,7 +87,7 @@ class Watch:
         """
         with self._lock:
             if self._closed:
-                raise Unavailable("this client was closed")
+                raise closed()
             if self._process != os.getpid():  # a fork takes neither the reader along nor who waits
                 self._process, self._waiting = os.getpid(), {}
                 self._listened = self._placed = False
@@ -108,7 +113,7 @@ class Watch:
             left, self._waiting = self._waiting, {}
         for delivers in left.values():
             for deliver in delivers:
-                deliver(Unavailable("this client was closed"))
+                deliver(closed())
 
     def listen(self, pool: PoolRef) -> Exchange[None]:
         """The reader: runs until nobody has waited for a while. Survives whatever Redis does."""

@@ -33,10 +33,12 @@ class VirtualDriver(BlockingDriver):
         self, client: TextRedis, now_s: Callable[[], float], pause: Callable[[Pause], None]
     ) -> None:
         self.client, self._now_s, self._pause = client, now_s, pause
+        self._closed = False
         self.watch = Watch(lambda _pool: None)  # the pool looks for itself after each of its steps
 
     def run(self, exchange: Exchange[T]) -> T:
         """The answer of an exchange. A fake Redis always answers: nothing is sent twice."""
+        self.check_open()
         wire = wired(exchange)
         reply: Any = None
         try:
@@ -75,6 +77,7 @@ class VirtualDriver(BlockingDriver):
     def close(self) -> None:
         """Forget everything."""
         self.watch.close()
+        self._closed = True
         self.client.close()
 
 

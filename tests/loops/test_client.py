@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -17,12 +17,15 @@ from balancer import (
     Task,
     Unavailable,
     WaitTimeout,
+    WorkloadBalancer,
 )
 from balancer.core.settings import PoolSettings, RoleSettings
 from balancer.embedded import EmbeddedRedis
 from balancer.ledger import Pool
+from balancer.ledger.cancel import cancel
 from balancer.protocol import TextRedis, connect
-from tests.support.factories import assign, beat, changes, complete, dump, make_task
+from tests.support.factories import assign, beat, changes, complete, dump, make_task, submit
+from tests.support.wait import wait_until
 
 
 @pytest.fixture
@@ -234,6 +237,34 @@ def test_no_pool_no_redis_no_address(redis_server: EmbeddedRedis, redis_client: 
         Balancer("http://localhost")
     with pytest.raises(InvalidInput, match="pool"):
         Balancer(redis_server.url, "a{b}")
+
+
+def test_a_producer_that_was_closed_takes_nothing(redis_server: EmbeddedRedis, pool: Pool) -> None:
+    producer = WorkloadBalancer(redis_server.url, pool.name)
+    producer.close()
+    producer.close()
+    calls: tuple[Callable[[], object], ...] = (
+        lambda: producer.submit(role="dev"),
+        lambda: producer.submit_many([make_task("t1")]),
+        producer.load_metrics,
+        producer.rebalance,
+    )
+    with changes(pool) as changed:
+        for call in calls:
+            with pytest.raises(Unavailable, match="this client was closed"):
+                call()
+    assert changed.nothing
+    wait_until(lambda: len(pool.client.client_list()) == 1, "no connection is left")
+
+
+def test_a_callback_that_is_due_when_a_producer_closes_may_still_call_it(
+    redis_server: EmbeddedRedis, pool: Pool
+) -> None:
+    submit(pool, "t1")
+    cancel(pool, ["t1"])
+    with Balancer(redis_server.url, pool.name) as producer:
+        producer.on_completion("t1", lambda status: producer.submit(id="t2", role=status.role))
+    assert pool.client.hget(pool.keys.task("t2"), "state") == "pending"
 
 
 def test_address_and_pool_come_from_the_environment(
