@@ -181,8 +181,9 @@ def test_unreadable_entries_fail_or_are_set_aside_and_stop_nothing(rig: Rig) -> 
 
 
 def retire(rig: Rig, in_ms: int) -> None:
-    """What an operator says, as it stands in the inbox."""
-    deadline_ms = int(time.time() * 1_000) + in_ms
+    """What an operator says, as it stands in the inbox: the deadline is by Redis' clock."""
+    seconds, micros = rig.client.time()
+    deadline_ms = 1_000 * seconds + micros // 1_000 + in_ms
     rig.client.xadd(rig.inbox, {"v": "1", "kind": "retire", "deadline_ms": str(deadline_ms)})
 
 
@@ -203,6 +204,14 @@ def test_an_agent_that_is_retired_finishes_what_it_holds_and_ends(rig: Rig) -> N
     assert rig.beats()[-1].mode is Mode.STOPPED
 
 
+@pytest.fixture(params=[-3_600, 0, 3_600], ids="{:+d} s".format)
+def clock_of_the_agent(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clock of the agent's machine goes wrong by so much; Redis' does not."""
+    right = time.time
+    monkeypatch.setattr(time, "time", lambda: right() + request.param)
+
+
+@pytest.mark.usefixtures("clock_of_the_agent")
 def test_a_retirement_holds_for_the_next_boot_until_its_deadline(rig: Rig) -> None:
     retire(rig, 60_000)
     agent = rig.agent()
@@ -212,6 +221,7 @@ def test_a_retirement_holds_for_the_next_boot_until_its_deadline(rig: Rig) -> No
     assert rig.beats()[-1].mode is Mode.STOPPED
 
 
+@pytest.mark.usefixtures("clock_of_the_agent")
 def test_a_retirement_of_the_past_means_nothing(rig: Rig) -> None:
     retire(rig, -1_000)
     agent = rig.agent()
@@ -220,4 +230,6 @@ def test_a_retirement_of_the_past_means_nothing(rig: Rig) -> None:
         rig.until_started()
         rig.grant(agent.boot)
         wait_until(lambda: len(rig.completions()) == 1, "it works")
+        rig.until_beats(2)
+        assert set(rig.modes()) == {Mode.RUNNING}
     assert "inbox_entry_rejected" not in {line["event"] for line in logs}
