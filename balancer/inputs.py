@@ -42,10 +42,12 @@ def made_task(task: Task | Mapping[str, Any] | None, fields: Mapping[str, Any]) 
     """
     if isinstance(task, Task):
         return task
-    if not isinstance(task, Mapping | None):
-        raise InvalidInput(f"task: {task!r:.80} is neither a Task nor a mapping of its fields")
+    if task is not None:
+        if not isinstance(task, Mapping):
+            raise InvalidInput(f"task: {task!r:.80} is neither a Task nor a mapping of its fields")
+        fields = {**task, **fields}
     try:
-        return Task.model_validate({**(task or {}), **fields})
+        return Task.model_validate(fields)
     except ValidationError as error:
         raise InvalidInput(broken_rules(error)) from None
 

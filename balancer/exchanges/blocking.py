@@ -9,10 +9,10 @@ import threading
 
 import structlog
 
-from balancer.exchanges.opening import patient
+from balancer.exchanges.opening import PatientRound
 from balancer.exchanges.watching import BLOCK_S, CLOSE_S, Callback, Deliver, Ended, Watch, closed
 from balancer.inputs import check_seconds
-from balancer.ledger.exchange import Exchange, T, drive, wired
+from balancer.ledger.exchange import Asks, Exchange, T, drive
 from balancer.ledger.pool import PoolRef
 from balancer.ledger.read_tasks import TaskStatus
 from balancer.protocol.address import parse_address
@@ -51,7 +51,7 @@ class BlockingDriver:
             Unavailable: it was closed.
         """
         self.check_open()
-        return drive(self.client, patient(exchange, self._deadline_s, self._wait_replicas))
+        return drive(self.client, exchange, self._round)
 
     def check_open(self) -> None:
         """Raises Unavailable where it was closed: the client itself would connect anew."""
@@ -90,6 +90,9 @@ class BlockingDriver:
         self._closed = True  # not before: callbacks that are due may ask something
         self.client.close()
 
+    def _round(self, asks: Asks) -> PatientRound:
+        return PatientRound(asks, self._deadline_s, self._wait_replicas)
+
     def _start(self, pool: PoolRef) -> None:
         threading.Thread(
             target=self._listen, args=(pool,), name="balancer-waits", daemon=True
@@ -97,7 +100,7 @@ class BlockingDriver:
 
     def _listen(self, pool: PoolRef) -> None:
         with connect(self._url, pool=self._name, block_s=BLOCK_S) as reader:
-            drive(reader, wired(self.watch.listen(pool)))
+            drive(reader, self.watch.listen(pool))
 
     def _call(self) -> None:
         while (due := self._due.get()) is not None:

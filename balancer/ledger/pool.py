@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 from typing import Any, Self
 
 from balancer.core.errors import BadArgument, PoolMissing, SafeStop, SchemaMismatch
+from balancer.core.model import Priority
 from balancer.core.names import new_nonce
 from balancer.core.settings import PoolSettings
 from balancer.core.strategies import make_strategy
-from balancer.ledger.exchange import Arg, Call, Exchange, T, drive, spoken, wired
+from balancer.ledger.exchange import Arg, Call, Exchange, Round, T, answered, drive
 from balancer.ledger.script import SCHEMA, Script
 from balancer.protocol.connect import TextRedis, is_cluster
 from balancer.protocol.keys import Keys
@@ -39,6 +40,11 @@ class PoolRef:
     ) -> None:
         self.name, self.genesis, self.settings, self.clock = name, genesis, settings, clock
         self.keys = Keys(name)
+        #: What each priority adds to the place in the queue, microseconds.
+        self.delay_us = {
+            priority: -round(settings.head_start_s.of(priority) * 1_000_000)
+            for priority in Priority
+        }
         self._keys_of_calls = keys_of_calls(name, in_cluster)
 
     def head(self) -> list[Arg]:
@@ -47,7 +53,7 @@ class PoolRef:
 
     def call(self, script: Script, args: Sequence[Arg] = ()) -> Call:
         """One run of a script on this pool, to be asked in an exchange."""
-        return Call(script, self._keys_of_calls, [*self.head(), *args])
+        return Call(script, self._keys_of_calls, (*self.head(), *args))
 
 
 class Pool(PoolRef):
@@ -98,9 +104,8 @@ class Pool(PoolRef):
         mode = "virtual" if clock else "real"
         order = make_strategy(settings).order
         args: list[Arg] = [new_nonce(), SCHEMA, mode, settings.model_dump_json(), order, *bounds]
-        (reply,) = drive(
-            client, spoken([Call(INIT, keys_of_calls(name, is_cluster(client)), args)])
-        )
+        call = Call(INIT, keys_of_calls(name, is_cluster(client)), args)
+        (reply,) = answered(client, Round([call]))
         if reply[0] == "not_empty":
             raise SafeStop(
                 f"pool {name!r}: its keys are in this Redis, but its identity (meta) is not"
@@ -119,7 +124,7 @@ class Pool(PoolRef):
             PoolMissing: there is none of this name.
             SchemaMismatch: it is of an older version, or needs a newer one.
         """
-        found = drive(client, wired(opening(name, is_cluster(client))))
+        found = drive(client, opening(name, is_cluster(client)))
         return cls(client, name, found.genesis, found.settings, clock)
 
     def verify(self) -> None:
@@ -139,12 +144,12 @@ class Pool(PoolRef):
             redis.RedisError: as the client raised it; the outcome may be unknown, and sending again
             is safe.
         """
-        (reply,) = drive(self.client, spoken([self.call(script, args)]))
+        (reply,) = answered(self.client, Round([self.call(script, args)]))
         return reply
 
     def run_many(self, script: Script, calls: Sequence[Sequence[Arg]]) -> list[Any]:
         """Run one script several times in one round trip, in order. Each call is atomic for itself."""
-        return drive(self.client, spoken([self.call(script, args) for args in calls]))
+        return answered(self.client, Round([self.call(script, args) for args in calls]))
 
     def say(self, exchange: Exchange[T]) -> T:
         """Run an exchange, sending once.
@@ -152,7 +157,7 @@ class Pool(PoolRef):
         Raises:
             What `run` raises.
         """
-        return drive(self.client, wired(exchange))
+        return drive(self.client, exchange)
 
 
 def _check_schema(name: str, schema: str | None, min_reader: str | None) -> None:

@@ -42,6 +42,6 @@ def reprioritise(
     """
     if not task_ids:
         return []
-    delay_us = -round(pool.settings.head_start_s.of(priority) * 1_000_000)
+    delay_us = pool.delay_us[priority]
     [reply] = yield [pool.call(SCRIPT, [priority.value, delay_us, *task_ids])]
     return [Moved(Outcome(reply[2 * i]), reply[2 * i + 1]) for i in range(len(task_ids))]

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
+from hashlib import sha256
 from typing import NamedTuple
 
 from balancer.core.lanes import Lane, lane_definition
-from balancer.core.model import Task
+from balancer.core.model import Priority, Task
 from balancer.core.moments import to_us
 from balancer.core.options import ParentPolicy, TaskOptions, dedup_hash
 from balancer.core.payload import encode_body
-from balancer.core.settings import PoolSettings
-from balancer.ledger.exchange import Arg, Exchange, exchange
+from balancer.ledger.exchange import Arg, Call, Exchange, exchange
 from balancer.ledger.pool import PoolRef
 from balancer.ledger.script import Script
 
 SCRIPT = Script("submit")
+_FAIL = ParentPolicy.FAIL
 #: Tasks a call, and bytes of bodies a call: a larger submission is several calls in one round trip.
 CAP, CAP_BYTES = 200, 1_000_000
 
@@ -47,6 +47,8 @@ class Outcome(StrEnum):
         return self in _STORED
 
 
+_OUTCOMES = {outcome.value: outcome for outcome in Outcome}
+_DUPLICATE = Outcome.DUPLICATE
 _STORED = {
     Outcome.ACCEPTED,
     Outcome.SCHEDULED,
@@ -96,14 +98,6 @@ class Submitted(NamedTuple):
         return QueueState.read(self.detail) if self.outcome is Outcome.QUEUE_FULL else None
 
 
-class _Packed(NamedTuple):
-    task: Task
-    lane: Lane
-    facts: str
-    body: str
-    options: str
-
-
 def _options(task: Task) -> tuple[str, str]:
     """What a task asks for beyond the ordinary, as it is sent, and the part of it that defines the task."""
     if (
@@ -111,7 +105,7 @@ def _options(task: Task) -> tuple[str, str]:
         and task.not_before is None
         and task.expires_at is None
         and task.max_wait_s is None
-        and task.on_parent_failure is ParentPolicy.FAIL
+        and task.on_parent_failure is _FAIL
     ):
         return "", ""
     not_before_us = to_us(task.not_before) if task.not_before else 0
@@ -127,16 +121,24 @@ def _options(task: Task) -> tuple[str, str]:
     return f"{options.packed()}|{not_before_us}", "" if defining == "|0" else defining
 
 
-def _pack(task: Task, settings: PoolSettings) -> _Packed:
+class _Packed(NamedTuple):
+    """A task as it is sent."""
+
+    task: Task
+    lane: Lane
+    facts: str
+    body: str
+    options: str
+
+
+def _pack(task: Task, delay_us: Mapping[Priority, int]) -> _Packed:
     body = encode_body(task.description, task.payload)
     lane = Lane(task.role, task.category, task.cost)
-    delay_us = -round(settings.head_start_s.of(task.priority) * 1_000_000)
-    facts = (
-        f"{task.priority.value}|{task.max_failures}|{round(task.run_timeout_s * 1000)}|{delay_us}"
-    )
+    priority, run_timeout_ms = task.priority, round(task.run_timeout_s * 1000)
+    facts = f"{priority}|{task.max_failures}|{run_timeout_ms}|{delay_us[priority]}"
     options, defining = _options(task)
     identity = f"{lane_definition(lane)[0]}|{facts}|{' '.join(task.depends_on)}|{defining}|{body}"
-    digest = hashlib.sha256(identity.encode()).hexdigest()[:16]
+    digest = sha256(identity.encode()).hexdigest()[:16]
     return _Packed(task, lane, f"{facts}|{digest}", body, options)
 
 
@@ -154,6 +156,8 @@ def _call(packed: Sequence[_Packed]) -> list[Arg]:
 
 
 def _chunks(packed: Sequence[_Packed]) -> list[Sequence[_Packed]]:
+    if len(packed) == 1:
+        return [packed]
     chunks, start, size = [], 0, 0
     for i, item in enumerate(packed):
         weight = len(item.body) + 80 * len(item.task.depends_on)
@@ -161,8 +165,26 @@ def _chunks(packed: Sequence[_Packed]) -> list[Sequence[_Packed]]:
             chunks.append(packed[start:i])
             start, size = i, 0
         size += weight
-    chunks.append(packed[start:])
-    return chunks
+    return [*chunks, packed[start:]] if packed else []
+
+
+def asked(pool: PoolRef, tasks: Sequence[Task]) -> list[Call]:
+    """What submits tasks, in this order.
+
+    Raises:
+        ValueError: a body is too large.
+    """
+    packed = [_pack(task, pool.delay_us) for task in tasks]
+    return [pool.call(SCRIPT, _call(chunk)) for chunk in _chunks(packed)]
+
+
+def told(tasks: Sequence[Task], replies: Sequence[list[str]]) -> list[Submitted]:
+    """What became of them."""
+    words = iter([word for reply in replies for word in reply])
+    return [
+        _answer(task.id, word, detail)
+        for task, word, detail in zip(tasks, words, words, strict=True)
+    ]
 
 
 @exchange
@@ -173,17 +195,12 @@ def submit(pool: PoolRef, tasks: Sequence[Task]) -> Exchange[list[Submitted]]:
     Raises:
         ValueError: a body is too large; nothing was sent.
     """
-    if not tasks:
-        return []
-    packed = [_pack(task, pool.settings) for task in tasks]
-    replies = yield [pool.call(SCRIPT, _call(chunk)) for chunk in _chunks(packed)]
-    flat = [word for reply in replies for word in reply]
-    return [_answer(task.id, *flat[2 * i : 2 * i + 2]) for i, task in enumerate(tasks)]
+    return told(tasks, (yield asked(pool, tasks)))
 
 
 def _answer(task_id: str, word: str, detail: str) -> Submitted:
-    outcome = Outcome(word)
-    if outcome is Outcome.DUPLICATE:
+    outcome = _OUTCOMES[word]
+    if outcome is _DUPLICATE:
         detail, _, first = detail.partition(" ")
         task_id = first or task_id
     return Submitted(task_id, outcome, detail)

@@ -13,7 +13,7 @@ import structlog
 from balancer.exchanges.awaiting import AsyncDriver
 from balancer.exchanges.blocking import BlockingDriver
 from balancer.exchanges.watching import Callback, Deliver, Ended, Watch
-from balancer.ledger.exchange import Exchange, Pause, T, send, wired
+from balancer.ledger.exchange import Exchange, Pause, T, drive
 from balancer.ledger.read_tasks import TaskStatus
 from balancer.protocol.connect import TextRedis
 
@@ -39,20 +39,11 @@ class VirtualDriver(BlockingDriver):
     def run(self, exchange: Exchange[T]) -> T:
         """The answer of an exchange. A fake Redis always answers: nothing is sent twice."""
         self.check_open()
-        wire = wired(exchange)
-        reply: Any = None
-        try:
-            while True:
-                step: Any = wire.send(reply)
-                if isinstance(step, Pause):
-                    self._pause(step)
-                    reply = self._now_s()
-                else:
-                    reply = send(self.client, step)
-        except StopIteration as done:
-            return done.value  # type: ignore[no-any-return]
-        finally:
-            wire.close()
+        return drive(self.client, exchange, pause=self._paused)
+
+    def _paused(self, step: Pause) -> float:
+        self._pause(step)
+        return self._now_s()
 
     def signal(self) -> threading.Event:
         """What a call waits for."""

@@ -37,7 +37,7 @@ MEDIUM_US = 60_000_000
 
 def call(pool: Pool, *tasks: str) -> list[Arg]:
     """The arguments of one call."""
-    packed = [submits._pack(make_task(task), pool.settings) for task in tasks]
+    packed = [submits._pack(make_task(task), pool.delay_us) for task in tasks]
     return submits._call(packed)
 
 
@@ -328,7 +328,7 @@ def test_submit_at_the_cap_is_one_call_and_beyond_it_several(virtual_pool: Pool)
 def test_submit_of_large_bodies_is_split_by_size(virtual_pool: Pool) -> None:
     tasks = [make_task(f"t{n}", payload=["x" * 16_000] * 4) for n in range(40)]
 
-    chunks = submits._chunks([submits._pack(task, virtual_pool.settings) for task in tasks])
+    chunks = submits._chunks([submits._pack(task, virtual_pool.delay_us) for task in tasks])
 
     assert [len(chunk) for chunk in chunks] == [15, 15, 10]
     assert submit(virtual_pool, *tasks) == ["accepted"] * 40

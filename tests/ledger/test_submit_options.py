@@ -417,7 +417,7 @@ OPTIONS: dict[str, str] = {
 
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS.keys())
 def test_bad_options_write_nothing(virtual_pool: Pool, options: str) -> None:
-    args: list[Arg] = submits._call([submits._pack(make_task(), virtual_pool.settings)])
+    args: list[Arg] = submits._call([submits._pack(make_task(), virtual_pool.delay_us)])
     place: Callable[[list[Arg]], list[Arg]] = lambda args: [*args[:10], options, *args[11:]]  # noqa: E731
     assert args[10] == ""
 

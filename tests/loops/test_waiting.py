@@ -27,7 +27,7 @@ from balancer.embedded import EmbeddedRedis
 from balancer.exchanges import waiting, watching
 from balancer.ledger import Pool
 from balancer.ledger import cancel as cancelling
-from balancer.ledger.exchange import Exchange, Pause, drive, spoken
+from balancer.ledger.exchange import Exchange, Pause, Round, answered
 from balancer.ledger.reclaim import reclaim
 from balancer.ledger.release import release
 from balancer.ledger.timeout import timeout
@@ -175,7 +175,7 @@ def test_a_lost_event_costs_a_sweep(
     # The event is written and trimmed in one transaction: no reader ever sees it.
     pipe = pool.client.pipeline(transaction=True)
     call = pool.call(cancelling.SCRIPT, ["gone", "t1"])
-    pipe.evalsha(call.script.sha, 1, *call.keys, *call.args)
+    pipe.execute_command(*call)
     pipe.xtrim(pool.keys.events, maxlen=0)
     pool.client.script_load(call.script.text)
     pipe.execute()
@@ -239,7 +239,7 @@ def test_an_end_between_the_look_and_the_registration_is_seen(
     exchange = waiting.follow(pool, producer._driver.watch, {"t1": seen.append})
     asks = next(exchange)
     assert not isinstance(asks, Pause)
-    replies = drive(pool.client, spoken(asks))  # it is pending
+    replies = answered(pool.client, Round(asks))  # it is pending
     cancelling.cancel(pool, ["t1"])
     cancelling.cancel(pool, ["t2"])
     outcome(other)  # the reader is past the event of t1, too
