@@ -180,13 +180,6 @@ def test_unreadable_entries_fail_or_are_set_aside_and_stop_nothing(rig: Rig) -> 
     assert done["bad"].error.startswith("the inbox entry cannot be read: cost")
 
 
-def retire(rig: Rig, in_ms: int) -> None:
-    """What an operator says, as it stands in the inbox: the deadline is by Redis' clock."""
-    seconds, micros = rig.client.time()
-    deadline_ms = 1_000 * seconds + micros // 1_000 + in_ms
-    rig.client.xadd(rig.inbox, {"v": "1", "kind": "retire", "deadline_ms": str(deadline_ms)})
-
-
 def test_an_agent_that_is_retired_finishes_what_it_holds_and_ends(rig: Rig) -> None:
     gate = Gate()
     agent = rig.agent()
@@ -195,7 +188,7 @@ def test_an_agent_that_is_retired_finishes_what_it_holds_and_ends(rig: Rig) -> N
     rig.until_started()
     rig.grant(agent.boot)
     gate.until_began()
-    retire(rig, 60_000)
+    rig.retire(60_000)
     wait_until(lambda: rig.beats()[-1].mode is Mode.STOPPING, "the agent says that it stops")
     assert not agent.wait(0)
     gate.opened.set()
@@ -213,7 +206,7 @@ def clock_of_the_agent(request: pytest.FixtureRequest, monkeypatch: pytest.Monke
 
 @pytest.mark.usefixtures("clock_of_the_agent")
 def test_a_retirement_holds_for_the_next_boot_until_its_deadline(rig: Rig) -> None:
-    retire(rig, 60_000)
+    rig.retire(60_000)
     agent = rig.agent()
     agent.task()(lambda task: None)
     agent.start()
@@ -223,7 +216,7 @@ def test_a_retirement_holds_for_the_next_boot_until_its_deadline(rig: Rig) -> No
 
 @pytest.mark.usefixtures("clock_of_the_agent")
 def test_a_retirement_of_the_past_means_nothing(rig: Rig) -> None:
-    retire(rig, -1_000)
+    rig.retire(-1_000)
     agent = rig.agent()
     agent.task()(lambda task: None)
     with capture_logs() as logs, agent:
