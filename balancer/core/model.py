@@ -224,7 +224,7 @@ class LoadMetrics(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     total_agents: int = Field(ge=0, description="known agents, lost and stopped ones included")
-    active_agents: int = Field(ge=0, description="agents whose health is at least 0.5")
+    active_agents: int = Field(ge=0, description="live agents: not stopped, and not found lost yet")
     total_capacity: int = Field(ge=0, description="units of the active agents")
     used_capacity: int = Field(ge=0, description="units taken")
     utilization_rate: float = Field(ge=0, description="used / total capacity; 0 without capacity")
