@@ -27,7 +27,7 @@ from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from balancer.core.errors import BadArgument, SafeStop, SchemaMismatch
 from balancer.ledger.script import Script
-from balancer.protocol.connect import TextRedis
+from balancer.protocol.connect import TextRedis, execute
 
 if TYPE_CHECKING:
     from balancer.ledger.pool import Pool, PoolRef
@@ -192,7 +192,7 @@ def _sent(client: TextRedis, commands: Sequence[Command]) -> list[Any]:
     """What came back; an error stands where its reply would."""
     try:
         if len(commands) == 1:
-            return [client.execute_command(*commands[0])]
+            return [execute(client, commands[0])]
         pipe = client.pipeline(transaction=False)
         for command in commands:
             pipe.execute_command(*command)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
+from functools import lru_cache
 from hashlib import sha256
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from balancer.core.lanes import Lane, lane_definition
 from balancer.core.model import Priority, Task
@@ -121,37 +122,49 @@ def _options(task: Task) -> tuple[str, str]:
     return f"{options.packed()}|{not_before_us}", "" if defining == "|0" else defining
 
 
-class _Packed(NamedTuple):
-    """A task as it is sent."""
+#: A task's lane as it is sent: its id, role, category, cost and definition.
+_LaneArgs: TypeAlias = tuple[str, str, str, int, str]
 
-    task: Task
-    lane: Lane
-    facts: str
-    body: str
-    options: str
+
+class _Packed(NamedTuple):
+    """A task as it is sent: id, number of the lane, then the rest."""
+
+    lane: _LaneArgs
+    id: str
+    rest: Sequence[Arg]
+    weight: int
+
+
+@lru_cache(maxsize=20_000)
+def _lane(role: str, category: str, cost: int) -> _LaneArgs:
+    lane_id, definition = lane_definition(Lane(role, category, cost))
+    return lane_id, role, category, cost, definition
 
 
 def _pack(task: Task, delay_us: Mapping[Priority, int]) -> _Packed:
     body = encode_body(task.description, task.payload)
-    lane = Lane(task.role, task.category, task.cost)
-    priority, run_timeout_ms = task.priority, round(task.run_timeout_s * 1000)
+    lane = _lane(task.role, task.category, task.cost)
+    priority, parents, run_timeout_ms = (
+        task.priority,
+        task.depends_on,
+        round(task.run_timeout_s * 1000),
+    )
     facts = f"{priority}|{task.max_failures}|{run_timeout_ms}|{delay_us[priority]}"
     options, defining = _options(task)
-    identity = f"{lane_definition(lane)[0]}|{facts}|{' '.join(task.depends_on)}|{defining}|{body}"
-    digest = sha256(identity.encode()).hexdigest()[:16]
-    return _Packed(task, lane, f"{facts}|{digest}", body, options)
+    identity = f"{lane[0]}|{facts}|{' '.join(parents)}|{defining}|{body}"
+    facts = f"{facts}|{sha256(identity.encode()).hexdigest()[:16]}"
+    rest: tuple[Arg, ...] = (facts, body, options, len(parents), *parents)
+    return _Packed(lane, task.id, rest, len(body) + 80 * len(parents))
 
 
 def _call(packed: Sequence[_Packed]) -> list[Arg]:
-    lanes: dict[Lane, int] = {}
+    lanes: dict[_LaneArgs, int] = {}
     tasks: list[Arg] = []
-    for task, lane, facts, body, options in packed:
-        number = lanes.setdefault(lane, len(lanes) + 1)
-        tasks += (task.id, number, facts, body, options, len(task.depends_on), *task.depends_on)
+    for lane, task_id, rest, _ in packed:
+        tasks += (task_id, lanes.setdefault(lane, len(lanes) + 1), *rest)
     args: list[Arg] = [len(lanes)]
     for lane in lanes:
-        lane_id, definition = lane_definition(lane)
-        args += (lane_id, lane.role, lane.category, lane.cost, definition)
+        args += lane
     return args + tasks
 
 
@@ -160,11 +173,10 @@ def _chunks(packed: Sequence[_Packed]) -> list[Sequence[_Packed]]:
         return [packed]
     chunks, start, size = [], 0, 0
     for i, item in enumerate(packed):
-        weight = len(item.body) + 80 * len(item.task.depends_on)
-        if i - start == CAP or (i > start and size + weight > CAP_BYTES):
+        if i - start == CAP or (i > start and size + item.weight > CAP_BYTES):
             chunks.append(packed[start:i])
             start, size = i, 0
-        size += weight
+        size += item.weight
     return [*chunks, packed[start:]] if packed else []
 
 

@@ -26,14 +26,24 @@ class Answering:
     """A client that gives these answers, one by one, and keeps what it was asked."""
 
     def __init__(self, *answers: Any) -> None:
-        self._answers, self.asked = list(answers), list[Any]()
+        self._answers, self.asked, self.lent = list(answers), list[Any](), 0
+        self.connection_pool = self
 
-    def execute_command(self, *command: Any) -> Any:
+    def get_connection(self) -> Answering:
+        self.lent += 1
+        return self
+
+    def send_command(self, *command: Any) -> None:
         self.asked.append(command)
+
+    def parse_response(self, connection: Answering, name: str) -> Any:
         answer = self._answers.pop(0)
         if isinstance(answer, Exception):
             raise answer
         return answer
+
+    def release(self, connection: Answering) -> None:
+        self.lent -= 1
 
 
 def test_what_is_asked_goes_out_in_order_and_comes_back_in_order() -> None:
@@ -94,6 +104,7 @@ def test_an_error_is_raised_where_the_exchange_asked() -> None:
     client = Answering(ResponseError("ERR"), "PONG")
     assert drive(client, careful()) == "second PONG"
     assert client.asked == [PING, PING]
+    assert client.lent == 0
 
 
 def test_what_an_exchange_holds_is_given_back_when_its_driver_gives_up() -> None:
