@@ -24,6 +24,7 @@ from balancer.embedded import EmbeddedRedis
 from balancer.ledger import Pool
 from balancer.ledger.cancel import cancel
 from balancer.protocol import TextRedis, connect
+from tests.support.durable import KEPT
 from tests.support.factories import assign, beat, changes, complete, dump, make_task, submit
 from tests.support.wait import wait_until
 
@@ -277,7 +278,7 @@ def test_address_and_pool_come_from_the_environment(
 
 
 def test_a_call_goes_on_while_redis_restarts_and_takes_effect_once() -> None:
-    with EmbeddedRedis(tcp=True, appendonly=True) as server:
+    with EmbeddedRedis(tcp=True, appendonly=True, config=KEPT) as server:
         Pool.create(connect(server.url), "p")
         with Balancer(server.url, "p", deadline_s=20) as producer:
             producer.submit(id="t1", role="dev")

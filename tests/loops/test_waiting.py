@@ -32,6 +32,7 @@ from balancer.ledger.reclaim import reclaim
 from balancer.ledger.release import release
 from balancer.ledger.timeout import timeout
 from balancer.protocol import connect
+from tests.support.durable import KEPT
 from tests.support.factories import Clock, assign, beat, complete, make_task, submit
 from tests.support.wait import async_wait_until, wait_until
 
@@ -298,7 +299,7 @@ def test_closing_the_client_ends_every_wait(
 
 
 def test_waits_outlive_a_restart_of_redis(threads: ThreadPoolExecutor) -> None:
-    with EmbeddedRedis(appendonly=True) as server:
+    with EmbeddedRedis(appendonly=True, config=KEPT) as server:
         pool = Pool.create(connect(server.url), "p")
         submit(pool, "t1", "t2")
         with (
