@@ -42,7 +42,9 @@ _NO_ROOM = {
 
 
 class WorkloadBalancer(Balancer):
-    """A `Balancer` that also assigns and counts by hand. Every call is safe to repeat."""
+    """A `Balancer` that also assigns and counts by hand. Every call is safe to repeat, but a
+    `track_completion` that names no task: it settles one more.
+    """
 
     def __init__(
         self,
