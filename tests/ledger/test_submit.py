@@ -334,6 +334,15 @@ def test_submit_of_large_bodies_is_split_by_size(virtual_pool: Pool) -> None:
     assert submit(virtual_pool, *tasks) == ["accepted"] * 40
 
 
+def test_submit_of_many_parents_is_split_by_size(virtual_pool: Pool) -> None:
+    parents = [f"p{n}" for n in range(1_000)]
+    tasks = [make_task(f"t{n}", depends_on=parents) for n in range(30)]
+
+    chunks = submits._chunks([submits._pack(task, virtual_pool.delay_us) for task in tasks])
+
+    assert [len(chunk) for chunk in chunks] == [12, 12, 6]
+
+
 def test_submit_on_a_server_that_lost_the_script_sends_it_again(virtual_pool: Pool) -> None:
     names = [f"t{number}" for number in range(401)]
     virtual_pool.client.script_flush()
