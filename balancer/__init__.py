@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from balancer.core.model import Agent, Assignment, LoadMetrics, Priority, Task, TaskState
     from balancer.core.options import ParentPolicy
     from balancer.core.workload import WorkloadStats
-    from balancer.ledger.read import RoleQueue, TaskStatus
+    from balancer.ledger.read_fleet import RoleQueue
+    from balancer.ledger.read_tasks import TaskStatus
     from balancer.ledger.submit import Submitted
     from balancer.workload import WorkloadBalancer
 
@@ -93,7 +94,8 @@ _HOMES = {
     "balancer.core.model": {"Agent", "Assignment", "LoadMetrics", "Priority", "Task", "TaskState"},
     "balancer.core.options": {"ParentPolicy"},
     "balancer.core.workload": {"WorkloadStats"},
-    "balancer.ledger.read": {"RoleQueue", "TaskStatus"},
+    "balancer.ledger.read_fleet": {"RoleQueue"},
+    "balancer.ledger.read_tasks": {"TaskStatus"},
     "balancer.ledger.submit": {"Submitted"},
     "balancer.workload": {"WorkloadBalancer"},
 }

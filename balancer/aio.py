@@ -12,9 +12,10 @@ from balancer.exchanges import agents, fleet, lives, queues, submitting, tasks, 
 from balancer.exchanges.awaiting import AsyncDriver
 from balancer.exchanges.opening import DEADLINE_S, address, opened
 from balancer.exchanges.watching import Callback
-from balancer.ledger import read
+from balancer.ledger import read, read_fleet
 from balancer.ledger.pool import PoolRef
-from balancer.ledger.read import RoleQueue, TaskStatus, Try
+from balancer.ledger.read_fleet import RoleQueue
+from balancer.ledger.read_tasks import TaskStatus, Try
 from balancer.ledger.reprioritise import Moved
 from balancer.ledger.retry import Retried
 from balancer.ledger.submit import Submitted
@@ -142,7 +143,7 @@ class AsyncBalancer:
 
     async def load_metrics(self) -> LoadMetrics:
         """How busy the pool is."""
-        return await self._ask(read.load_metrics.steps(await self.pool()))
+        return await self._ask(read_fleet.load_metrics.steps(await self.pool()))
 
     async def agents(self, limit: int = read.MOST) -> list[Agent]:
         """Known agents, live ones first; at most `limit`, and 1,000."""
@@ -150,7 +151,7 @@ class AsyncBalancer:
 
     async def queues(self) -> list[RoleQueue]:
         """Depth, age and capacity of every role."""
-        return await self._ask(read.queues.steps(await self.pool()))
+        return await self._ask(read_fleet.queues.steps(await self.pool()))
 
     async def pause_agent(self, agent_id: str) -> int:
         """Give an agent nothing new. See Balancer.pause_agent."""

@@ -11,9 +11,10 @@ from balancer.exchanges import agents, fleet, lives, queues, submitting, tasks, 
 from balancer.exchanges.blocking import BlockingDriver
 from balancer.exchanges.opening import DEADLINE_S, address, opened
 from balancer.exchanges.watching import Callback
-from balancer.ledger import read
+from balancer.ledger import read, read_fleet
 from balancer.ledger.pool import Pool
-from balancer.ledger.read import RoleQueue, TaskStatus, Try
+from balancer.ledger.read_fleet import RoleQueue
+from balancer.ledger.read_tasks import TaskStatus, Try
 from balancer.ledger.reprioritise import Moved
 from balancer.ledger.retry import Retried
 from balancer.ledger.submit import Submitted
@@ -229,7 +230,7 @@ class Balancer:
 
     def load_metrics(self) -> LoadMetrics:
         """How busy the pool is."""
-        return self._ask(read.load_metrics.steps(self._pool))
+        return self._ask(read_fleet.load_metrics.steps(self._pool))
 
     def agents(self, limit: int = read.MOST) -> list[Agent]:
         """Known agents, live ones first; at most `limit`, and 1,000.
@@ -241,7 +242,7 @@ class Balancer:
 
     def queues(self) -> list[RoleQueue]:
         """Depth, age and capacity of every role."""
-        return self._ask(read.queues.steps(self._pool))
+        return self._ask(read_fleet.queues.steps(self._pool))
 
     def pause_agent(self, agent_id: str) -> int:
         """Give an agent nothing new; what it holds it keeps. Returns how many leases that is.
@@ -282,7 +283,7 @@ class Balancer:
 
     def close(self) -> None:
         """Give the connections back. Who still waits gets an error; callbacks that are due are called,
-        those of tasks that have not ended never are.
+        those of tasks that have not ended never are. Calls that come later are refused: Unavailable.
         """
         self._driver.close()
 

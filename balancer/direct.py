@@ -12,7 +12,7 @@ from balancer.ledger import commit as committing
 from balancer.ledger import settle as settling
 from balancer.ledger.leases import OpenLease
 from balancer.ledger.pool import Pool
-from balancer.ledger.read import TaskStatus, lane_of
+from balancer.ledger.read_tasks import TaskStatus, lane_of
 from balancer.ledger.release import release
 from balancer.ledger.settle import CompletionEntry
 from balancer.ledger.view import Viewer

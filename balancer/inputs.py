@@ -42,10 +42,12 @@ def made_task(task: Task | Mapping[str, Any] | None, fields: Mapping[str, Any]) 
     """
     if isinstance(task, Task):
         return task
-    if not isinstance(task, Mapping | None):
-        raise InvalidInput(f"task: {task!r:.80} is neither a Task nor a mapping of its fields")
+    if task is not None:
+        if not isinstance(task, Mapping):
+            raise InvalidInput(f"task: {task!r:.80} is neither a Task nor a mapping of its fields")
+        fields = {**task, **fields}
     try:
-        return Task.model_validate({**(task or {}), **fields})
+        return Task.model_validate(fields)
     except ValidationError as error:
         raise InvalidInput(broken_rules(error)) from None
 
@@ -135,8 +137,8 @@ def stored(answer: Submitted) -> Submitted:
     what = f"task {answer.task_id!r}"
     if answer.outcome is Outcome.CONFLICT:
         raise Conflict(f"{what}: this id names another task already (it is {answer.detail})")
-    if answer.outcome is Outcome.QUEUE_FULL:
-        raise queue_full(what, QueueState.read(answer.detail))
+    if answer.queue:
+        raise queue_full(what, answer.queue)
     if answer.outcome is Outcome.REDIS_FULL:
         raise RedisFull(
             f"{what}: Redis' memory is nearly full; new tasks are refused until it is not"
@@ -154,12 +156,7 @@ def stored(answer: Submitted) -> Submitted:
 
 def queue_full(what: str, state: QueueState) -> QueueFull:
     """The error of a queue that takes no more."""
-    depth, limit, oldest_s, retry_after_s = state
-    return QueueFull(
-        f"{what}: its role's queue is full: {depth:,} tasks wait (max_pending {limit:,}), the oldest"
-        f" for {oldest_s:.1f} s; there may be room in {retry_after_s:.1f} s",
-        *state,
-    )
+    return QueueFull(f"{what}: its role's queue is full: {state.in_words()}", *state)
 
 
 def check_ids(names: Sequence[str], what: str = "task id") -> None:

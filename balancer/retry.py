@@ -41,12 +41,13 @@ class Patience:
     """How long one call goes on trying while Redis cannot answer, and how it waits in between.
 
     Args:
-        deadline_s: from now; 0 sends once.
+        deadline_s: 0 sends once.
+        began_at: since when, by time.monotonic(); default: from now.
     """
 
-    def __init__(self, deadline_s: float) -> None:
+    def __init__(self, deadline_s: float, began_at: float | None = None) -> None:
         self._deadline_s, self._delay_s = deadline_s, 0.05
-        self._until = time.monotonic() + deadline_s
+        self._until = (time.monotonic() if began_at is None else began_at) + deadline_s
         self._is_unknown = False
 
     def after(self, error: RedisError) -> float:

@@ -18,11 +18,11 @@ from balancer.direct import Direct
 from balancer.exchanges import fleet
 from balancer.exchanges.opening import DEADLINE_S
 from balancer.inputs import check_count, check_ids
-from balancer.ledger import read
+from balancer.ledger import read_fleet
 from balancer.ledger import settle as settling
 from balancer.ledger.commit import Outcome
 from balancer.ledger.leases import leases_of
-from balancer.ledger.read import TaskStatus
+from balancer.ledger.read_tasks import TaskStatus
 from balancer.protocol.events import Status
 from balancer.retry import answered
 
@@ -42,7 +42,9 @@ _NO_ROOM = {
 
 
 class WorkloadBalancer(Balancer):
-    """A `Balancer` that also assigns and counts by hand. Every call is safe to repeat."""
+    """A `Balancer` that also assigns and counts by hand. Every call is safe to repeat, but a
+    `track_completion` that names no task: it settles one more.
+    """
 
     def __init__(
         self,
@@ -160,7 +162,7 @@ class WorkloadBalancer(Balancer):
     def get_workload(self, agent_id: str) -> int:
         """How many tasks an agent holds; 0 for one that nobody knows."""
         check_ids([agent_id], "agent")
-        (agent,) = self._ask(read.agents_by_id.steps(self.pool, [agent_id]))
+        (agent,) = self._ask(read_fleet.agents_by_id.steps(self.pool, [agent_id]))
         return agent.current_tasks if agent else 0
 
     def get_total_workload(self) -> int:
@@ -199,7 +201,7 @@ class WorkloadBalancer(Balancer):
         return self.status(task_id)
 
     def _agent(self, agent_id: str) -> Agent:
-        (agent,) = self._ask(read.agents_by_id.steps(self.pool, [agent_id]))
+        (agent,) = self._ask(read_fleet.agents_by_id.steps(self.pool, [agent_id]))
         if agent is None:
             raise NotFound(f"agent {agent_id!r}: there is no such agent in pool {self.pool.name!r}")
         return agent
@@ -214,4 +216,5 @@ class WorkloadBalancer(Balancer):
         return NoIdleAgent(f"no idle agents for role {task.role!r} with room for {task.cost}")
 
     def _patiently(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        self._driver.check_open()
         return answered(lambda: call(*args, **kwargs), self._deadline_s)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import islice
 
 from balancer.client import Balancer
@@ -79,6 +79,7 @@ def run(bench: Bench) -> None:
         bench.add(Figure("submit", "submit_many, 100 a call", "/s", rates[5]))
 
 
-def _arguments(pool: Pool, task: Task) -> list[str | int]:
-    """What `ledger.submit` sends for one task."""
-    return [*pool.head(), *submit._call([submit._pack(task, pool.settings)], pool.settings)]
+def _arguments(pool: Pool, task: Task) -> Sequence[str | int]:
+    """What `ledger.submit` sends for one task, after the script, the number of keys and the key."""
+    (call,) = submit.asked(pool, [task])
+    return call[4:]

@@ -11,13 +11,13 @@ const interval = Number(env.INTERVAL_MS ?? 5000), ttl = Number(env.TTL_MS ?? 150
 const { default: work } = await import(resolve(path)), [call, reading] = [client(url), client(url)];
 const boot = randomBytes(16).toString('hex'), held = new Set(), running = new Map(); // leases in the inbox; their tries
 const me = { v: 1, agent, boot, role, max_concurrent: units, interval_ms: interval, ttl_ms: ttl };
-let seq = 0, mode = 'running', start = 1, last = '0-0', first, accepted;
+let seq = 0, mode = 'running', start = 1, last = '0-0', first, accepted, time; // the time of Redis, ms
 const add = (stream, entry) => call('XADD', `${pool}:${stream}`, '*', ...Object.entries(entry).flat());
 const everything = async () => entries(await call('XRANGE', inbox, '-', '+'));
 async function beat() {
   const now = performance.now(), before = [...held];
-  await add('heartbeats', { ...me, seq: ++seq, mode, start, held: before });
-  [accepted, first] = [now, first ?? now];
+  const id = await add('heartbeats', { ...me, seq: ++seq, mode, start, held: before });
+  [accepted, first, time] = [now, first ?? now, parseInt(id)];
   if (now - first > ttl) start = 0;
   const there = (await everything()).map((entry) => entry.lease);
   for (const lease of before) if (!there.includes(lease)) held.delete(lease), running.get(lease)?.abort('taken back');
@@ -38,7 +38,7 @@ async function run({ task, attempt, lease, category, timeout_ms: timeout, body }
 }
 function take(entry) { // what is new in the inbox
   last = entry.id;
-  if (entry.kind === 'retire' && entry.deadline_ms > Date.now()) mode = 'stopping';
+  if (entry.kind === 'retire' && entry.deadline_ms > time) mode = 'stopping';
   if (entry.kind === 'cancel') running.get(entry.lease)?.abort('cancelled');
   if ((entry.kind ?? 'task') !== 'task' || held.has(entry.lease)) return;
   if (entry.boot !== boot) return start || process.exit(3); // confirmed, and another boot's: another has taken over

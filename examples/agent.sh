@@ -9,7 +9,7 @@ url=${BALANCER_REDIS_URL:-redis://127.0.0.1:6379/0} held='' resumed='' last=0 jo
 accepted=$SECONDS; declare -A task=(); trap 'rm -rf "$tmp"' EXIT && trap 'mode=stopping' TERM INT
 mkfifo "$tmp/ended" && exec 3<> "$tmp/ended" # where a program's exit code comes
 redis() { timeout "${patience:-2}" redis-cli --raw -u "$url" "$@" 2> /dev/null; }
-sent() { [[ $(redis XADD "$@") =~ ^[0-9]+-[0-9]+$ ]]; }
+sent() { id=$(redis XADD "$@") && [[ $id =~ ^[0-9]+-[0-9]+$ ]] && time=${id%-*}; } # ms, by the clock of Redis
 leases() { # the nonces in the inbox, a comma behind each; fails when Redis does not answer with entries
     redis XRANGE "$pool:inbox:$agent" - + | awk 'NR == 1 && NF && !/^[0-9]+-[0-9]+$/ { exit 1 }
         was == "lease" && length == 32 && !/[^0-9a-f]/ { printf "%s,", $0 } { was = $0 }'
@@ -33,7 +33,7 @@ next() { # the next entry of the inbox, into `task`, within $1 ms; fails unless 
     [[ ${lines[1]-} =~ ^[0-9]+-[0-9]+$ ]] || { [[ ${lines[*]} ]] && sleep 1; return 1; }
     last=${lines[1]} task=()
     for ((i = 2; i < ${#lines[@]}; i += 2)); do task[${lines[i]:-?}]=${lines[i + 1]-}; done
-    [[ ${task[kind]-} != retire || ! ${task[deadline_ms]-} > ${EPOCHSECONDS}000 ]] || mode=stopping
+    [[ ${task[kind]-} != retire || ! ${task[deadline_ms]-} > $time ]] || mode=stopping
     [[ ${task[kind]-task} == task && ${task[timeout_ms]-} =~ ^[0-9]{1,15}$ ]] || return 1
     [[ ${task[boot]-} != "$boot" ]] || { start=0; return 0; }
     [[ $resumed != *"${task[lease]-}"* ]] || return 0

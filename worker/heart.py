@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from balancer.protocol import Heartbeat, Keys, Mode, TextRedis, new_nonce
-from worker.inbox import Inbox
+from worker.inbox import Inbox, order_of
 from worker.leases import Leases
 from worker.logs import say
 
@@ -122,14 +122,14 @@ class Heart:
         sent_s = time.monotonic()
         # Sent again after an unknown outcome: the one that comes first takes over, the other is an ordinary heartbeat.
         beat = self._next(mode, start=True, held=held[:1_000])
-        self._send(beat)
+        entry, _ = self._send(beat)
         self.is_started = True
         self._start_until_s = sent_s + self._declaration.ttl_ms / 1_000
         for lease in fresh:
             self._leases.add(lease)
         self._inbox.adopt(self.boot, rows[-1][0] if rows else "0-0")
         self._inbox.catch_up(rows)  # before anything begins: what is being cancelled must not
-        self._inbox.hear(rows)
+        self._inbox.hear(rows, now_ms=order_of(entry)[0])
         self._leases.live(sent_s + self._lifetime_s, new_boot=True)
         event = "agent_started" if self._is_first_boot else "agent_rebooted"
         say(self._log.info, event, boot=self.boot, resumed=len(fresh))
@@ -140,7 +140,7 @@ class Heart:
         was_silent = self._leases.is_silent(sent_s)
         is_start = self._is_start(sent_s)
         held = self._leases.held(reported=is_start)
-        length = self._send(self._next(mode, start=is_start, held=held[:1_000]))
+        _, length = self._send(self._next(mode, start=is_start, held=held[:1_000]))
         # The inbox holds exactly the open leases and their cancels, so its length tells, without the bodies, that
         # nothing was taken back; unless one came in the place of another and was not read, which takes a failover to a
         # slower clock.
@@ -153,8 +153,8 @@ class Heart:
         # The balancer that read the start may have died before it applied it. Within a boot the word means nothing.
         return now_s < self._start_until_s and not self._inbox.is_confirmed
 
-    def _send(self, beat: Heartbeat) -> int:
-        """The length of the inbox after the heartbeat was accepted."""
+    def _send(self, beat: Heartbeat) -> tuple[str, int]:
+        """The entry of the heartbeat that was accepted, and the length of the inbox after it."""
         pipe = self._client.pipeline(transaction=False)
         pipe.xadd(self._stream, beat.fields())
         pipe.xlen(self._inbox_key)
@@ -166,7 +166,7 @@ class Heart:
         # An agent that may not read this key (an ACL) is none the wiser, and goes on.
         if not isinstance(genesis, Exception):
             self._saw_pool(genesis is not None)
-        return int(length)
+        return str(accepted), int(length)
 
     def _saw_pool(self, is_there: bool) -> None:
         if is_there == self._is_pool_there:

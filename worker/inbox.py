@@ -5,7 +5,6 @@ Decides what an entry of another boot means.
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -95,9 +94,10 @@ class Inbox:
         with self._lock:
             self._boot, self._last, self._is_confirmed = boot, last, False
 
-    def hear(self, rows: Iterable[Row]) -> None:
-        """What was said before this boot: a retirement whose deadline has not come holds for it, too."""
-        now_ms = time.time() * 1_000
+    def hear(self, rows: Iterable[Row], now_ms: int) -> None:
+        """What was said before this boot: a retirement whose deadline has not come holds for it, too. The time is that
+        of Redis, as the deadline.
+        """
         told = (self._word(entry, fields) for entry, fields in rows)
         if any(isinstance(word, InboxRetire) and word.deadline_ms > now_ms for word in told):
             self._on_retire()
@@ -131,7 +131,7 @@ class Inbox:
             self._others &= {entry for entry, _ in rows}
             for entry, fields in rows:
                 is_ours = self._boot and fields.get("boot") == self._boot
-                is_late = is_ours and _order(entry) <= _order(self._last)
+                is_late = is_ours and order_of(entry) <= order_of(self._last)
                 if _is_task(fields):
                     if is_late:
                         self._take(entry, fields)
@@ -192,6 +192,7 @@ def _is_task(fields: dict[str, str]) -> bool:
     return fields.get("kind", InboxKind.TASK) == InboxKind.TASK
 
 
-def _order(entry: str) -> tuple[int, int]:
+def order_of(entry: str) -> tuple[int, int]:
+    """Milliseconds since 1970 by Redis' clock, and a number within them."""
     ms, _, seq = entry.partition("-")
     return int(ms), int(seq)

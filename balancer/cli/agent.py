@@ -177,7 +177,7 @@ def _told(agent_id: str, what: str, held: int, as_json: bool) -> None:
 
 def _agent(pool: Pool, agent_id: str) -> tuple[Agent | None, list[str]]:
     from balancer.core.invariants import Lease
-    from balancer.ledger.read import agents_by_id
+    from balancer.ledger.read_fleet import agents_by_id
 
     leases = [Lease.read(record) for record in pool.client.hvals(pool.keys.held(agent_id))]
     leases.sort(key=lambda lease: [int(part) for part in lease.entry.split("-")])

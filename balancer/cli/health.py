@@ -74,7 +74,7 @@ def health(
 
 def _health_of(agent_id: str, redis_url: str, pool: str, as_json: bool) -> None:
     """One agent's: what it last said, and how long ago."""
-    from balancer.ledger.read import agents_by_id
+    from balancer.ledger.read_fleet import agents_by_id
 
     options.check_name("--agent", agent_id)
     with options.opened(redis_url, pool) as balancer:

@@ -128,12 +128,13 @@ def _tell(answer: Submitted, as_json: bool) -> None:
 
 
 def _say(answer: Submitted, as_json: bool) -> None:
+    full = answer.queue
+    said = full.in_words() if full else answer.detail
     if as_json:
-        output.write_json(
-            {"id": answer.task_id, "outcome": answer.outcome.value, "detail": answer.detail}
-        )
+        row = {"id": answer.task_id, "outcome": answer.outcome.value, "detail": said}
+        output.write_json(row | (full._asdict() if full else {}))
     elif answer.outcome.is_stored:
         output.write(answer.task_id)
     else:
-        detail = f" ({answer.detail})" if answer.detail else ""
+        detail = f" ({said})" if said else ""
         output.note(f"error: task {answer.task_id}: {answer.outcome.value}{detail}")

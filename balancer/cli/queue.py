@@ -11,7 +11,7 @@ from balancer.cli import options, output
 from balancer.core.errors import InvalidInput, NotFound
 
 if TYPE_CHECKING:
-    from balancer.ledger.read import RoleQueue
+    from balancer.ledger.read_fleet import RoleQueue
 
 app = options.group("queue", "List the queues of the roles, pause, resume and purge them.")
 

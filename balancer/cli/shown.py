@@ -10,7 +10,7 @@ from balancer.cli import output
 
 if TYPE_CHECKING:
     from balancer.cli.waits import Waits
-    from balancer.ledger.read import TaskStatus, Try
+    from balancer.ledger.read_tasks import TaskStatus, Try
 
 
 def show_status(

@@ -14,7 +14,7 @@ from balancer.core.errors import InvalidInput
 
 if TYPE_CHECKING:
     from balancer.client import Balancer
-    from balancer.ledger.read import TaskStatus
+    from balancer.ledger.read_tasks import TaskStatus
 
 app = options.group("task", "List, show, cancel, retry and move tasks.")
 
@@ -74,7 +74,7 @@ def show(
       balancer task show gw5xk2v7q3ma4
     """
     from balancer.cli.waits import what_it_waits_for
-    from balancer.ledger.read import lane_of
+    from balancer.ledger.read_tasks import lane_of
 
     options.check_name("task id", task_id)
     with options.opened(redis_url, pool) as balancer:
@@ -123,7 +123,7 @@ def _listed(
 ) -> tuple[list[TaskStatus], bool]:
     """Tasks of the states, and whether there are more. A role is looked for among the first 1,000 of each state."""
     from balancer.core.model import TaskState
-    from balancer.ledger import read
+    from balancer.ledger import read, read_tasks
 
     known = list(TaskState)
     states = [state for state in known if not names or state.value in names]
@@ -136,7 +136,9 @@ def _listed(
     for state in states:
         wanted = limit + 1 - len(found)
         at_most = read.MOST if role else wanted
-        ids = options.asked(balancer, partial(read.task_ids, state=state, role=role, limit=at_most))
+        ids = options.asked(
+            balancer, partial(read_tasks.task_ids, state=state, role=role, limit=at_most)
+        )
         page = (task for task in balancer.statuses(ids) if task and role in (None, task.role))
         found += list(page)[:wanted]
         if len(found) > limit:

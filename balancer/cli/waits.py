@@ -10,7 +10,7 @@ from balancer.ledger.read import now_s
 
 if TYPE_CHECKING:
     from balancer.ledger.pool import Pool
-    from balancer.ledger.read import TaskStatus
+    from balancer.ledger.read_tasks import TaskStatus
 
 #: Most parents that are named.
 MOST_PARENTS = 20

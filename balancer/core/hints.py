@@ -49,13 +49,13 @@ class Hints(NamedTuple):
         )
 
 
-def check_group(value: str | None) -> str | None:
+def check_group(value: str) -> str:
     """Return a group that may be used.
 
     Raises:
         ValueError: it holds a control character.
     """
-    if value is not None and _CONTROL.search(value):
+    if _CONTROL.search(value):
         raise ValueError("holds a control character")
     return value
 

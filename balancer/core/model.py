@@ -4,10 +4,11 @@ on every field.
 
 from __future__ import annotations
 
+from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from balancer.core.hints import (
     MAX_ESTIMATE_S,
@@ -80,7 +81,7 @@ class Task(BaseModel):
     category: Name = Field(default="general", description="what kind of work it is")
     priority: Priority = Priority.MEDIUM
     description: Annotated[str, Field(strict=True, max_length=16_384)] = ""
-    payload: Any = Field(
+    payload: Annotated[Any, AfterValidator(check_payload)] = Field(
         default=None, description="any JSON value, at most 64 KiB with the description"
     )
     depends_on: tuple[Name, ...] = Field(
@@ -99,7 +100,14 @@ class Task(BaseModel):
         default=None,
         description="what it takes at normal speed; replaces expected minutes and complexity",
     )
-    group: Annotated[str, Field(strict=True, min_length=1, max_length=MAX_TEXT)] | None = Field(
+    group: (
+        Annotated[
+            str,
+            Field(strict=True, min_length=1, max_length=MAX_TEXT),
+            AfterValidator(check_group),
+        ]
+        | None
+    ) = Field(
         default=None,
         description="repository, tenant or workflow: tasks of a group take alike, and that is learned",
     )
@@ -120,11 +128,16 @@ class Task(BaseModel):
     run_timeout_s: Annotated[
         float, Field(strict=True, ge=1, le=MAX_RUN_TIMEOUT_S, allow_inf_nan=False)
     ] = Field(default=86_400, description="a try that runs longer has failed")
-    dedup_key: Annotated[str, Field(strict=True, min_length=1, max_length=MAX_DEDUP_KEY)] | None = (
-        Field(
-            default=None,
-            description="a task submitted under the key of a known one answers with that one",
-        )
+    dedup_key: (
+        Annotated[
+            str,
+            Field(strict=True, min_length=1, max_length=MAX_DEDUP_KEY),
+            AfterValidator(check_dedup_key),
+        ]
+        | None
+    ) = Field(
+        default=None,
+        description="a task submitted under the key of a known one answers with that one",
     )
     not_before: Moment | None = Field(default=None, description="no try starts before this time")
     expires_at: Moment | None = Field(
@@ -139,20 +152,27 @@ class Task(BaseModel):
         description="when a parent dies or is cancelled: fail with it, skip (cancelled), run anyway",
     )
 
-    @field_validator("dedup_key")
+    # Of fields, not of the model: they cost nothing where a field is not given.
+    @field_validator("depends_on")
     @classmethod
-    def _dedup_key_is_plain(cls, value: str | None) -> str | None:
-        return check_dedup_key(value)
+    def _parents_are_others(cls, value: tuple[str, ...], known: ValidationInfo) -> tuple[str, ...]:
+        if known.data.get("id") in value:
+            raise ValueError("names the task itself")
+        if len(set(value)) != len(value):
+            raise ValueError("a parent is named twice")
+        return value
 
-    @field_validator("group")
+    @field_validator("expires_at")
     @classmethod
-    def _group_is_plain(cls, value: str | None) -> str | None:
-        return check_group(value)
-
-    @field_validator("payload")
-    @classmethod
-    def _payload_is_json(cls, value: Any) -> Any:
-        return check_payload(value)
+    def _may_start_before_it_expires(
+        cls, value: datetime | None, known: ValidationInfo
+    ) -> datetime | None:
+        not_before = known.data.get("not_before")
+        if value and not_before and value <= not_before:
+            raise ValueError(
+                f"is not after not_before {not_before.isoformat()}: it could never start"
+            )
+        return value
 
     @property
     def has_hints(self) -> bool:
@@ -164,24 +184,6 @@ class Task(BaseModel):
             or self.prefer_agent is not None
             or bool(self.features)
         )
-
-    @model_validator(mode="after")
-    def _parents_are_others(self) -> Task:
-        if self.depends_on:
-            if self.id in self.depends_on:
-                raise ValueError(f"depends_on: {self.id!r} names the task itself")
-            if len(set(self.depends_on)) != len(self.depends_on):
-                raise ValueError("depends_on: a parent is named twice")
-        return self
-
-    @model_validator(mode="after")
-    def _may_start_before_it_expires(self) -> Task:
-        if self.expires_at and self.not_before and self.expires_at <= self.not_before:
-            raise ValueError(
-                f"expires_at: {self.expires_at.isoformat()} is not after not_before"
-                f" {self.not_before.isoformat()}: it could never start"
-            )
-        return self
 
 
 class Mode(StrEnum):
@@ -286,7 +288,7 @@ class LoadMetrics(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     total_agents: int = Field(ge=0, description="known agents, lost and stopped ones included")
-    active_agents: int = Field(ge=0, description="agents whose health is at least 0.5")
+    active_agents: int = Field(ge=0, description="live agents: not stopped, and not found lost yet")
     total_capacity: int = Field(ge=0, description="units of the active agents")
     used_capacity: int = Field(ge=0, description="units taken")
     utilization_rate: float = Field(ge=0, description="used / total capacity; 0 without capacity")

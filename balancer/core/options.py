@@ -52,13 +52,13 @@ class TaskOptions(NamedTuple):
 NO_OPTIONS = TaskOptions()
 
 
-def check_dedup_key(value: str | None) -> str | None:
+def check_dedup_key(value: str) -> str:
     """Return a dedup key that may be used.
 
     Raises:
         ValueError: it holds a control character.
     """
-    if value is not None and re.search(r"[\x00-\x1f\x7f-\x9f]", value):
+    if re.search(r"[\x00-\x1f\x7f-\x9f]", value):
         raise ValueError("holds a control character")
     return value
 

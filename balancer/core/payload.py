@@ -81,12 +81,13 @@ def encode_body(description: str, payload: Any) -> str:
     """
     if not description and payload is None:
         return ""
-    body: dict[str, Any] = {}
-    if description:
-        body["description"] = description
-    if payload is not None:
-        body["payload"] = payload
-    text = _encode(body)
+    # Part by part: the encoder writes a plain string without going through all that a dict may hold.
+    if not description:
+        text = f'{{"payload":{_encode(payload)}}}'
+    elif payload is None:
+        text = f'{{"description":{_encode(description)}}}'
+    else:
+        text = f'{{"description":{_encode(description)},"payload":{_encode(payload)}}}'
     size = len(text) if text.isascii() else len(text.encode("utf-8"))
     if size > MAX_BODY_BYTES:
         raise ValueError(

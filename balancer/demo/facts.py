@@ -11,11 +11,11 @@ from pathlib import Path
 from balancer.core.invariants import AgentFacts
 from balancer.demo.child import whole_lines
 from balancer.demo.worklog import Event
-from balancer.ledger import read
+from balancer.ledger import read_tasks
 from balancer.ledger.audit import Audit, audit, read_agents
 from balancer.ledger.event import Event as Transition
 from balancer.ledger.pool import Pool
-from balancer.ledger.read import TaskStatus
+from balancer.ledger.read_tasks import TaskStatus
 from balancer.ledger.submit import Outcome
 
 #: Tasks, and events, read in one call.
@@ -61,7 +61,7 @@ def read_statuses(pool: Pool, ids: Iterable[str]) -> dict[str, TaskStatus | None
     found: dict[str, TaskStatus | None] = {}
     for at in range(0, len(wanted), PAGE):
         page = wanted[at : at + PAGE]
-        found |= zip(page, read.task_statuses(pool, page), strict=True)
+        found |= zip(page, read_tasks.task_statuses(pool, page), strict=True)
     return found
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from balancer.core.model import AgentState
 from balancer.demo.fleet import Child, Fleet
-from balancer.ledger import read
+from balancer.ledger import read_fleet
 from balancer.ledger.pool import Pool
 
 
@@ -45,7 +45,7 @@ class Kills:
     def _victim(self) -> str | None:
         """An agent that is up and has work; None as long as there is none."""
         up = [agent_id for agent_id, child in self._agents.items() if child.is_up]
-        known = read.agents_by_id(self._pool, up) if up else []
+        known = read_fleet.agents_by_id(self._pool, up) if up else []
         working = [
             agent.id
             for agent in known
@@ -63,5 +63,5 @@ class Kills:
         self._fleet.tell(f"kill -9 {agent_id}, which {how}")
 
     def _is_reclaimed(self, agent_id: str) -> bool:
-        agent = read.agents_by_id(self._pool, [agent_id])[0]
+        agent = read_fleet.agents_by_id(self._pool, [agent_id])[0]
         return agent is not None and agent.state is not AgentState.LIVE and not agent.current_tasks

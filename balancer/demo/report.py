@@ -12,7 +12,7 @@ from balancer.demo.options import DemoOptions
 from balancer.demo.plan import Plan
 from balancer.demo.sample import percentile
 from balancer.demo.worklog import completions, overcommits
-from balancer.ledger.read import TaskStatus
+from balancer.ledger.read_tasks import TaskStatus
 
 #: Sentences of one kind that a report holds.
 MOST = 20

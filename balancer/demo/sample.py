@@ -7,9 +7,9 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from balancer.ledger import read
+from balancer.ledger import read_fleet, read_tasks
 from balancer.ledger.pool import Pool
-from balancer.ledger.read import RoleQueue
+from balancer.ledger.read_fleet import RoleQueue
 
 #: Throughput is taken over this many seconds, and waits over this many of the tasks that completed last.
 WINDOW_S, RECENT = 3.0, 50
@@ -75,7 +75,7 @@ class Sampler:
             self._waits_at, self._wait_s = now, self._recent_waits()
         return Sample(
             elapsed_s=now - self._began_at,
-            queues=tuple(read.queues(self._pool)),
+            queues=tuple(read_fleet.queues(self._pool)),
             blocked=blocked,
             failed=failed,
             leases=leases,
@@ -99,7 +99,7 @@ class Sampler:
         ids = self._pool.client.zrevrange(self._pool.keys.completed, 0, RECENT - 1)
         waits = [
             status.granted_at - status.ready_at
-            for status in (read.task_statuses(self._pool, ids) if ids else [])
+            for status in (read_tasks.task_statuses(self._pool, ids) if ids else [])
             if status and status.granted_at is not None
         ]
         return (percentile(waits, 50), percentile(waits, 95)) if waits else None

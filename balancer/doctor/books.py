@@ -9,7 +9,7 @@ from balancer.core.invariants import total_violations
 from balancer.doctor.finding import Finding, fail, ok, warn
 from balancer.doctor.visit import Visit
 from balancer.ledger.audit import read_totals
-from balancer.ledger.read import queues
+from balancer.ledger.read_fleet import queues
 
 _MOST_NAMED = 5
 

@@ -21,7 +21,11 @@ DURABILITY = {
     "nothing": Durability("no append-only file, no snapshots", "everything", "everything"),
     "snapshots": Durability("snapshots only", "all since the last one", "all since the last one"),
     "no": Durability("append-only file, appendfsync no", "nothing", "up to 30 seconds, or more"),
-    "everysec": Durability("append-only file, appendfsync everysec", "nothing", "about 2 seconds"),
+    "everysec": Durability(
+        "append-only file, appendfsync everysec",
+        "nothing; while the disk is slow, up to 2 seconds",
+        "about 2 seconds",
+    ),
     "always": Durability(
         "append-only file, appendfsync always", "nothing", "nothing; a full disk ends Redis"
     ),

@@ -6,19 +6,19 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
 import structlog
 from redis.exceptions import RedisError
 
-from balancer.exchanges.opening import patient
-from balancer.exchanges.watching import BLOCK_S, CLOSE_S, Callback, Deliver, Ended, Watch
+from balancer.exchanges.opening import PatientRound
+from balancer.exchanges.watching import BLOCK_S, CLOSE_S, Callback, Deliver, Ended, Watch, closed
 from balancer.inputs import check_seconds
-from balancer.ledger.exchange import Command, Exchange, Pause, T, Wire, wired
+from balancer.ledger.exchange import Asks, Command, Exchange, Pause, Round, T
 from balancer.ledger.pool import PoolRef
-from balancer.ledger.read import TaskStatus
+from balancer.ledger.read_tasks import TaskStatus
 from balancer.protocol.address import parse_address
 from balancer.protocol.connect import TextRedis, connect_async
 
@@ -45,10 +45,17 @@ class AsyncDriver:
         self.watch = Watch(self._start)
         self._listening: asyncio.Task[None] | None = None
         self._called: set[asyncio.Task[None]] = set()
+        self._closed = False
 
     async def run(self, exchange: Exchange[T]) -> T:
-        """The answer of an exchange."""
-        return await drive(self.client, patient(exchange, self._deadline_s, self._wait_replicas))
+        """The answer of an exchange.
+
+        Raises:
+            Unavailable: it was closed.
+        """
+        if self._closed:
+            raise closed()  # the client itself would connect anew
+        return await drive(self.client, exchange, self._round)
 
     def signal(self) -> asyncio.Event:
         """What a call waits for."""
@@ -77,14 +84,18 @@ class AsyncDriver:
         due = self._called - {asyncio.current_task()}
         if due:
             await asyncio.wait(due, timeout=CLOSE_S)
+        self._closed = True  # not before: callbacks that are due may ask something
         await self.client.aclose()
+
+    def _round(self, asks: Asks) -> PatientRound:
+        return PatientRound(asks, self._deadline_s, self._wait_replicas)
 
     def _start(self, pool: PoolRef) -> None:
         self._listening = asyncio.create_task(self._listen(pool), name="balancer-waits")
 
     async def _listen(self, pool: PoolRef) -> None:
         async with connect_async(self._url, pool=self._name, block_s=BLOCK_S) as reader:
-            await drive(reader, wired(self.watch.listen(pool)))
+            await drive(reader, self.watch.listen(pool))
 
 
 async def _call(callback: Callback, status: TaskStatus) -> None:
@@ -96,46 +107,62 @@ async def _call(callback: Callback, status: TaskStatus) -> None:
         log.exception("callback_failed", task_id=status.id)
 
 
-async def drive(client: TextRedis, wire: Wire[T]) -> T:
+async def drive(
+    client: TextRedis, exchange: Exchange[T], begin: Callable[[Asks], Round] = Round
+) -> T:
     """Carry it over an asyncio client; the twin of `balancer.ledger.exchange.drive`."""
     reply: Any = None
-    task = asyncio.current_task()
-    assert task is not None
-    cancelled = task.cancelling()
+    error: Exception | None = None
     try:
         while True:
-            step = wire.send(reply)
-            if isinstance(step, Pause):
-                await _pause(step)
-                reply = time.monotonic()
-            else:
-                reply = await _sent(client, step)
-            # The client sends by wait_for, which before Python 3.12 forgets a cancellation that comes as it ends.
-            if task.cancelling() > cancelled:
-                raise asyncio.CancelledError
+            step = exchange.throw(error) if error else exchange.send(reply)
+            error = None
+            try:
+                if isinstance(step, Pause):
+                    reply = await _pause(step)
+                else:
+                    reply = await _answered(client, begin(step))
+            except Exception as caught:
+                error = caught
     except StopIteration as done:
         return done.value  # type: ignore[no-any-return]
     finally:
-        wire.close()
+        exchange.close()
 
 
-async def _pause(step: Pause) -> None:
+async def _answered(client: TextRedis, trip: Round) -> list[Any]:
+    while (delay_s := trip.heard(await _sent(client, trip.commands))) is not None:
+        if delay_s:
+            await asyncio.sleep(delay_s)
+    return trip.answers
+
+
+async def _pause(step: Pause) -> float:
     if isinstance(step.until, asyncio.Event):
         with suppress(TimeoutError):
             async with asyncio.timeout(step.seconds):
                 await step.until.wait()
     elif step.seconds > 0:
         await asyncio.sleep(step.seconds)
+    return time.monotonic()
 
 
 async def _sent(client: TextRedis, commands: Sequence[Command]) -> list[Any]:
-    """One round trip; an error stands where its reply would."""
+    """What came back; an error stands where its reply would."""
+    task = asyncio.current_task()
+    assert task is not None
+    cancelled = task.cancelling()
     try:
         if len(commands) == 1:
-            return [await client.execute_command(*commands[0])]
-        pipe = client.pipeline(transaction=False)
-        for command in commands:
-            pipe.execute_command(*command)
-        return await pipe.execute(raise_on_error=False)  # type: ignore[no-any-return]
+            replies = [await client.execute_command(*commands[0])]
+        else:
+            pipe = client.pipeline(transaction=False)
+            for command in commands:
+                pipe.execute_command(*command)
+            replies = await pipe.execute(raise_on_error=False)
     except (RedisError, UnicodeError) as error:
-        return [error] * len(commands)
+        replies = [error] * len(commands)
+    # The client sends by wait_for, which before Python 3.12 forgets a cancellation that comes as it ends.
+    if task.cancelling() > cancelled:
+        raise asyncio.CancelledError
+    return replies

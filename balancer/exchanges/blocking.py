@@ -9,12 +9,12 @@ import threading
 
 import structlog
 
-from balancer.exchanges.opening import patient
-from balancer.exchanges.watching import BLOCK_S, CLOSE_S, Callback, Deliver, Ended, Watch
+from balancer.exchanges.opening import PatientRound
+from balancer.exchanges.watching import BLOCK_S, CLOSE_S, Callback, Deliver, Ended, Watch, closed
 from balancer.inputs import check_seconds
-from balancer.ledger.exchange import Exchange, T, drive, wired
+from balancer.ledger.exchange import Asks, Exchange, T, drive
 from balancer.ledger.pool import PoolRef
-from balancer.ledger.read import TaskStatus
+from balancer.ledger.read_tasks import TaskStatus
 from balancer.protocol.address import parse_address
 from balancer.protocol.connect import connect
 
@@ -42,10 +42,21 @@ class BlockingDriver:
         self._due: queue.SimpleQueue[tuple[Callback, TaskStatus] | None] = queue.SimpleQueue()
         self._caller: threading.Thread | None = None
         self._lock = threading.Lock()
+        self._closed = False
 
     def run(self, exchange: Exchange[T]) -> T:
-        """The answer of an exchange."""
-        return drive(self.client, patient(exchange, self._deadline_s, self._wait_replicas))
+        """The answer of an exchange.
+
+        Raises:
+            Unavailable: it was closed.
+        """
+        self.check_open()
+        return drive(self.client, exchange, self._round)
+
+    def check_open(self) -> None:
+        """Raises Unavailable where it was closed: the client itself would connect anew."""
+        if self._closed:
+            raise closed()
 
     def signal(self) -> threading.Event:
         """What a call waits for."""
@@ -76,7 +87,11 @@ class BlockingDriver:
         if self._caller and self._caller is not threading.current_thread():
             self._due.put(None)
             self._caller.join(CLOSE_S)
+        self._closed = True  # not before: callbacks that are due may ask something
         self.client.close()
+
+    def _round(self, asks: Asks) -> PatientRound:
+        return PatientRound(asks, self._deadline_s, self._wait_replicas)
 
     def _start(self, pool: PoolRef) -> None:
         threading.Thread(
@@ -85,7 +100,7 @@ class BlockingDriver:
 
     def _listen(self, pool: PoolRef) -> None:
         with connect(self._url, pool=self._name, block_s=BLOCK_S) as reader:
-            drive(reader, wired(self.watch.listen(pool)))
+            drive(reader, self.watch.listen(pool))
 
     def _call(self) -> None:
         while (due := self._due.get()) is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from balancer.core.invariants import waiting
 from balancer.core.model import Agent
 from balancer.inputs import check_count
-from balancer.ledger import read
+from balancer.ledger import read, read_fleet
 from balancer.ledger.exchange import Command, Exchange
 from balancer.ledger.pool import PoolRef
 
@@ -16,7 +16,7 @@ MOST_AGENTS = 50_000
 def known(pool: PoolRef, limit: int) -> Exchange[list[Agent]]:
     """Known agents, live ones first; a page of read.MOST at most."""
     check_count("limit", limit, MOST_AGENTS)
-    return (yield from read.agents.steps(pool, limit))
+    return (yield from read_fleet.agents.steps(pool, limit))
 
 
 def everyone(pool: PoolRef) -> Exchange[list[Agent]]:
@@ -27,7 +27,7 @@ def everyone(pool: PoolRef) -> Exchange[list[Agent]]:
     ]
     ids, found = sorted({*alive, *gone}), []
     for at in range(0, len(ids), read.MOST):
-        page = yield from read.agents_by_id.steps(pool, ids[at : at + read.MOST])
+        page = yield from read_fleet.agents_by_id.steps(pool, ids[at : at + read.MOST])
         found += [agent for agent in page if agent is not None]
     return found
 
@@ -45,8 +45,7 @@ def of_role(pool: PoolRef, role: str) -> Exchange[list[Agent]]:
 
 def roles_needed(pool: PoolRef) -> Exchange[list[str]]:
     """Roles that have waiting work and no live agent, by name."""
-    (names,) = yield [("SMEMBERS", pool.keys.roles)]
-    roles = sorted(names)
+    roles = yield from read.roles(pool)
     asks: list[Command] = [("HGETALL", pool.keys.role(role)) for role in roles]
     counted = [{name: int(n) for name, n in row.items()} for row in (yield asks)]
     return [

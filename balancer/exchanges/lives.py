@@ -9,12 +9,12 @@ from balancer.core.model import Priority
 from balancer.exchanges.watching import missing
 from balancer.inputs import check_ids, check_text
 from balancer.ledger import cancel as cancelling
-from balancer.ledger import read
+from balancer.ledger import read, read_tasks
 from balancer.ledger import reprioritise as moving
 from balancer.ledger import retry as retrying
 from balancer.ledger.exchange import Exchange
 from balancer.ledger.pool import PoolRef
-from balancer.ledger.read import Try
+from balancer.ledger.read_tasks import Try
 from balancer.ledger.reprioritise import Moved
 from balancer.ledger.retry import Retried
 
@@ -55,7 +55,7 @@ def retry_dead(pool: PoolRef, role: str | None, reason: str | None) -> Exchange[
         raise InvalidInput(f"reason: {reason!r:.80} is none of {', '.join(REASONS)}")
     upto_us = round((yield from read.now_s.steps(pool)) * 1_000_000)
     skip = retried = 0
-    while page := (yield from read.dead.steps(pool, upto_us, skip, retrying.CAP)):
+    while page := (yield from read_tasks.dead.steps(pool, upto_us, skip, retrying.CAP)):
         wanted = [
             one.id for one in page if role in (None, one.role) and reason in (None, one.reason)
         ]
@@ -87,7 +87,7 @@ def reprioritise(
 def history(pool: PoolRef, task_id: str) -> Exchange[list[Try]]:
     """The last tries of a task that did not complete, oldest first; NotFound without the task."""
     check_ids([task_id])
-    (found,) = yield from read.task_statuses.steps(pool, [task_id])
+    (found,) = yield from read_tasks.task_statuses.steps(pool, [task_id])
     if found is None:
         raise missing(pool, task_id)
-    return (yield from read.history.steps(pool, task_id))
+    return (yield from read_tasks.history.steps(pool, task_id))

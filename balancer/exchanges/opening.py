@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any, NamedTuple
 
 from redis.exceptions import RedisError
 
 from balancer.inputs import check_ids
-from balancer.ledger.exchange import Asks, Call, Exchange, Pause, T, Wire, spoken, wired
+from balancer.ledger.exchange import Asks, Call, Exchange, Round
 from balancer.ledger.pool import PoolRef, opening
 from balancer.protocol import place
 from balancer.protocol.causes import UnreplicatedError
@@ -48,33 +49,45 @@ def opened(name: str, in_cluster: bool) -> Exchange[PoolRef]:
     return (yield from opening(name, in_cluster))
 
 
-def patient(exchange: Exchange[T], deadline_s: float, wait_replicas: int = 0) -> Wire[T]:
-    """An exchange whose round trips are sent again while Redis cannot answer, each for at most
-    deadline_s. What runs a script counts as answered when so many replicas have what it wrote.
+class PatientRound(Round):
+    """A round trip that is sent again while Redis cannot answer.
 
-    Raises:
-        Unavailable: no answer within the deadline. Whether the last sending took effect is unknown.
+    Args:
+        asks: what is asked.
+        deadline_s: how long to try.
+        wait_replicas: what runs a script counts as answered when so many have what it wrote. They are
+            asked in the same round trip, because WAIT is about its own connection. Sent again after a
+            script that has nothing more to write, it waits for what was written before.
     """
 
-    def answer(asks: Asks) -> Wire[list[Any]]:
-        patience = Patience(deadline_s)
-        while True:
-            try:
-                if wait_replicas and any(isinstance(ask, Call) for ask in asks):
-                    return (yield from _replicated(asks, wait_replicas))
-                return (yield from spoken(asks))
-            except RedisError as error:
-                delay_s = patience.after(error)
-            yield Pause(delay_s)
+    __slots__ = ("_began_at", "_deadline_s", "_patience", "_replicas")
 
-    return wired(exchange, answer)
+    def __init__(self, asks: Asks, deadline_s: float, wait_replicas: int = 0) -> None:
+        self._deadline_s, self._began_at, self._replicas = deadline_s, time.monotonic(), 0
+        self._patience: Patience | None = None
+        if wait_replicas and any(isinstance(ask, Call) for ask in asks):
+            self._replicas = wait_replicas
+            asks = [*asks, ("WAIT", wait_replicas, WAIT_MS)]
+        super().__init__(asks)
 
+    def heard(self, replies: list[Any]) -> float | None:
+        """Judge the replies.
 
-def _replicated(asks: Asks, wait_replicas: int) -> Wire[list[Any]]:
-    """In the same round trip, because WAIT is about its own connection. Sent again after a script that
-    has nothing more to write, it waits for what was written before.
-    """
-    *replies, reached = yield from spoken([*asks, ("WAIT", wait_replicas, WAIT_MS)])
-    if reached < wait_replicas:
-        raise UnreplicatedError(f"{reached} of {wait_replicas} replicas have it")
-    return replies
+        Raises:
+            Unavailable: no answer within the deadline. Whether the last sending took effect is unknown.
+            Others: as `Patience.after`.
+        """
+        try:
+            delay_s = super().heard(replies)
+            if delay_s is None and self._replicas:
+                self._replicated(*self.answers)
+        except RedisError as error:
+            self._patience = self._patience or Patience(self._deadline_s, self._began_at)
+            delay_s = self._patience.after(error)
+            self._forget()
+        return delay_s
+
+    def _replicated(self, *answers: Any) -> None:
+        *self.answers, reached = answers
+        if reached < self._replicas:
+            raise UnreplicatedError(f"{reached} of {self._replicas} replicas have it")

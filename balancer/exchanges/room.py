@@ -8,7 +8,7 @@ from collections.abc import Callable
 from balancer.core.errors import RedisFull
 from balancer.inputs import check_block
 from balancer.ledger.exchange import Exchange, Pause
-from balancer.ledger.submit import Outcome, QueueState, Submitted
+from balancer.ledger.submit import Outcome, Submitted
 
 #: How long full memory is left alone before it is asked again, seconds: a sweep may have judged anew.
 MEMORY_RETRY_S = 0.5
@@ -45,6 +45,6 @@ def with_room(send: Callable[[], Exchange[list[Submitted]]], block_s: float) -> 
 
 def _retry_after_s(answer: Submitted) -> float | None:
     """When to ask again; None where asking again would not help, or need not."""
-    if answer.outcome is Outcome.QUEUE_FULL:
-        return QueueState.read(answer.detail).retry_after_s
+    if answer.queue:
+        return answer.queue.retry_after_s
     return MEMORY_RETRY_S if answer.outcome is Outcome.REDIS_FULL else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from balancer.core.errors import BalancerError, InvalidInput
+from balancer.core.errors import InvalidInput
 from balancer.core.model import Task
 from balancer.core.payload import encode_body
 from balancer.exchanges import waiting
@@ -28,15 +28,15 @@ def submit(
     on_completion: Callback | None,
 ) -> Exchange[str]:
     """One task; its id. A full queue is asked again for block_s, at times that it names itself."""
-    made = made_task(task, fields)
-
-    def send() -> Exchange[list[Submitted]]:
-        return submit_many(pool, driver, [made], on_completion)
-
-    if block_s is not None:
-        answer = yield from with_room(send, block_s)
+    if on_completion is not None:
+        check_callback(on_completion)
+    made = [made_task(task, fields)]
+    if block_s is None:
+        (answer,) = yield from _sent(pool, made)
     else:
-        (answer,) = yield from send()
+        answer = yield from with_room(lambda: _sent(pool, made), block_s)
+    if on_completion is not None and answer.outcome.is_stored:
+        yield from waiting.on_completion(pool, driver, answer.task_id, on_completion)
     return stored(answer).task_id
 
 
@@ -56,16 +56,19 @@ def submit_many(
         except InvalidInput as error:
             raise InvalidInput(f"task {at}: {error}") from None
     check_cycles(made)
-    try:
-        answers = yield from submitting.submit.steps(pool, made)
-    except BalancerError:
-        raise
-    except ValueError as error:
-        raise InvalidInput(f"{_too_large(made)}{error}") from None
+    answers = yield from _sent(pool, made)
     if on_completion is not None:
         known = [answer.task_id for answer in answers if answer.outcome.is_stored]
         yield from waiting.on_completion(pool, driver, known, on_completion)
     return answers
+
+
+def _sent(pool: PoolRef, made: list[Task]) -> Exchange[list[Submitted]]:
+    try:
+        asks = submitting.asked(pool, made)
+    except ValueError as error:
+        raise InvalidInput(f"{_too_large(made)}{error}") from None
+    return submitting.told(made, (yield asks))
 
 
 def _too_large(made: list[Task]) -> str:

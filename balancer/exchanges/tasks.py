@@ -9,10 +9,10 @@ from balancer.core.errors import Conflict
 from balancer.core.model import TaskState
 from balancer.exchanges.watching import missing
 from balancer.inputs import check_ids
-from balancer.ledger import read
+from balancer.ledger import read_tasks
 from balancer.ledger.exchange import Exchange
 from balancer.ledger.pool import PoolRef
-from balancer.ledger.read import TaskStatus
+from balancer.ledger.read_tasks import TaskStatus
 
 
 def status(pool: PoolRef, task_id: str) -> Exchange[TaskStatus]:
@@ -26,7 +26,7 @@ def status(pool: PoolRef, task_id: str) -> Exchange[TaskStatus]:
 def statuses(pool: PoolRef, task_ids: Sequence[str]) -> Exchange[list[TaskStatus | None]]:
     """Many at once, None for unknown ones."""
     check_ids(task_ids)
-    return (yield from read.task_statuses.steps(pool, task_ids))
+    return (yield from read_tasks.task_statuses.steps(pool, task_ids))
 
 
 def result(pool: PoolRef, task_id: str) -> Exchange[Any]:

@@ -10,7 +10,7 @@ from balancer.exchanges.watching import Callback, Deliver, Driver, Ended, Watch,
 from balancer.inputs import check_callback, check_ids, check_seconds, listed
 from balancer.ledger.exchange import Exchange, Pause, Signal
 from balancer.ledger.pool import PoolRef
-from balancer.ledger.read import TaskStatus
+from balancer.ledger.read_tasks import TaskStatus
 
 #: Longest single wait for a signal, seconds: a thread cannot wait for ever at once.
 _LONGEST_S = 3_600.0

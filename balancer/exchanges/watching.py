@@ -15,10 +15,10 @@ import structlog
 
 from balancer.core.errors import BalancerError, NotFound, Unavailable
 from balancer.core.model import TaskState
-from balancer.ledger import read
+from balancer.ledger import read_tasks
 from balancer.ledger.exchange import Exchange, Pause, Signal
 from balancer.ledger.pool import PoolRef
-from balancer.ledger.read import TaskStatus
+from balancer.ledger.read_tasks import TaskStatus
 
 log = structlog.get_logger("balancer")
 
@@ -43,6 +43,11 @@ Deliver: TypeAlias = Callable[[Ended], None]
 #: What a user has called with the final status of a task. With asyncio, what it returns is awaited
 #: if it can be.
 Callback: TypeAlias = Callable[[TaskStatus], object]
+
+
+def closed() -> Unavailable:
+    """The error for whoever asks something of a client that was closed."""
+    return Unavailable("this client was closed")
 
 
 class Driver(Protocol):
@@ -82,7 +87,7 @@ class Watch:
         """
         with self._lock:
             if self._closed:
-                raise Unavailable("this client was closed")
+                raise closed()
             if self._process != os.getpid():  # a fork takes neither the reader along nor who waits
                 self._process, self._waiting = os.getpid(), {}
                 self._listened = self._placed = False
@@ -108,7 +113,7 @@ class Watch:
             left, self._waiting = self._waiting, {}
         for delivers in left.values():
             for deliver in delivers:
-                deliver(Unavailable("this client was closed"))
+                deliver(closed())
 
     def listen(self, pool: PoolRef) -> Exchange[None]:
         """The reader: runs until nobody has waited for a while. Survives whatever Redis does."""
@@ -169,7 +174,7 @@ class Watch:
                 for task_id, state in zip(page, states, strict=True)
                 if state is None or TaskState(state).is_final
             ]
-            found = yield from read.task_statuses.steps(pool, ended)
+            found = yield from read_tasks.task_statuses.steps(pool, ended)
             for task_id, status in zip(ended, found, strict=True):
                 if status is None:
                     self._deliver(task_id, missing(pool, task_id))

@@ -9,15 +9,25 @@ from __future__ import annotations
 import functools
 import threading
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol, TypeAlias, TypeVar
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Concatenate,
+    Generic,
+    ParamSpec,
+    Protocol,
+    Self,
+    TypeAlias,
+    TypeVar,
+)
 
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from balancer.core.errors import BadArgument, SafeStop, SchemaMismatch
 from balancer.ledger.script import Script
-from balancer.protocol.connect import TextRedis
+from balancer.protocol.connect import TextRedis, execute
 
 if TYPE_CHECKING:
     from balancer.ledger.pool import Pool, PoolRef
@@ -30,13 +40,16 @@ Arg = str | int
 Command: TypeAlias = tuple[Arg, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
-    """One run of a script."""
+class Call(tuple[Arg, ...]):
+    """One run of a script: the command that is sent, and the script, for a server that does not know it."""
 
     script: Script
-    keys: tuple[str, ...]
-    args: Sequence[Arg]
+
+    def __new__(cls, script: Script, keys: Sequence[str], args: Iterable[Arg]) -> Self:
+        """Of one script, with its keys and arguments."""
+        call = super().__new__(cls, ("EVALSHA", script.sha, len(keys), *keys, *args))
+        call.script = script
+        return call
 
 
 class Signal(Protocol):
@@ -62,57 +75,91 @@ class Pause:
 
 
 #: What goes out in one round trip, in this order. The reply is a list with one answer each.
-Asks: TypeAlias = Sequence[Call | Command]
+Asks: TypeAlias = Sequence[Command]
 Exchange: TypeAlias = Generator[Asks | Pause, Any, T]
-#: The same with scripts, errors and retries resolved: all that a driver has to carry.
-Wire: TypeAlias = Generator[Sequence[Command] | Pause, Any, T]
 
 #: How often scripts are loaded again for one round trip before it is given up.
 _LOADS = 3
 _ERRORS = {"SAFE_STOP": SafeStop, "SCHEMA": SchemaMismatch, "BAD_ARG": BadArgument}
 
 
-def spoken(asks: Asks) -> Wire[list[Any]]:
-    """The replies of one round trip. Where the server does not know a script (yet, or any more), it
-    is told and all is said again: every script may be sent twice.
+class Round:
+    """One round trip, until it is answered: a driver sends `commands` and has the replies `heard`, again
+    and again. Where the server does not know a script (yet, or any more), it is told and all is said
+    again: every script may be sent twice.
 
-    Raises:
-        SafeStop, SchemaMismatch, BadArgument: nothing was written.
-        redis.RedisError: as the client raised it; the outcome may be unknown.
+    Attributes:
+        commands: what to send now.
+        answers: one for each ask, once all are there.
     """
-    if not asks:
-        return []
-    load: list[Command] = []
-    for _ in range(_LOADS):
-        replies = (yield [*load, *map(_command, asks)])[len(load) :]
+
+    __slots__ = ("_asks", "_loads", "answers", "commands")
+
+    def __init__(self, asks: Asks) -> None:
+        self._asks, self._loads = asks, 0
+        self.commands: Sequence[Command] = asks
+        self.answers: list[Any] = []
+
+    def heard(self, replies: list[Any]) -> float | None:
+        """Judge the replies to `commands`; an error stands where its reply would.
+
+        Returns:
+            None when all is answered, else the seconds after which `commands` are to be sent.
+
+        Raises:
+            SafeStop, SchemaMismatch, BadArgument: nothing was written.
+            redis.RedisError: as the client raised it; the outcome may be unknown.
+        """
+        if self._loads:
+            replies = replies[len(replies) - len(self._asks) :]
+        for reply in replies:
+            if isinstance(reply, Exception):
+                return self._failed(replies, reply)
+        self.answers = replies
+        return None
+
+    def _forget(self) -> None:
+        """Begin again."""
+        self.commands, self._loads = self._asks, 0
+
+    def _failed(self, replies: list[Any], first: Exception) -> float:
         unknown = {
             ask.script.sha: ask.script.text
-            for ask, reply in zip(asks, replies, strict=True)
+            for ask, reply in zip(self._asks, replies, strict=True)
             if isinstance(ask, Call) and isinstance(reply, NoScriptError)
         }
-        if not unknown:
-            break
-        load = [("SCRIPT LOAD", text) for text in unknown.values()]
-    for reply in replies:
-        if isinstance(reply, Exception):
-            raise translated(reply)
-    return list(replies)
+        self._loads += 1
+        if not unknown or self._loads == _LOADS:
+            raise translated(first)
+        self.commands = [*(("SCRIPT LOAD", text) for text in unknown.values()), *self._asks]
+        return 0.0
 
 
-def wired(exchange: Exchange[T], answer: Callable[[Asks], Wire[list[Any]]] = spoken) -> Wire[T]:
-    """An exchange as a driver carries it. Errors are raised where the exchange asked.
+def drive(
+    client: TextRedis,
+    exchange: Exchange[T],
+    begin: Callable[[Asks], Round] = Round,
+    pause: Callable[[Pause], float] | None = None,
+) -> T:
+    """Carry an exchange over a blocking client. Errors are raised where the exchange asked.
 
     Args:
-        answer: how the replies of one round trip are got.
+        client: from `balancer.protocol.connect`.
+        exchange: what to say.
+        begin: makes a round trip of what is asked.
+        pause: lets time pass as it is told, and returns what time it is then.
     """
     reply: Any = None
     error: Exception | None = None
     try:
         while True:
-            ask = exchange.throw(error) if error else exchange.send(reply)
+            step = exchange.throw(error) if error else exchange.send(reply)
             error = None
+            if isinstance(step, Pause):
+                reply = (pause or _pause)(step)
+                continue
             try:
-                reply = (yield ask) if isinstance(ask, Pause) else (yield from answer(ask))
+                reply = answered(client, begin(step))
             except Exception as caught:
                 error = caught
     except StopIteration as done:
@@ -121,35 +168,31 @@ def wired(exchange: Exchange[T], answer: Callable[[Asks], Wire[list[Any]]] = spo
         exchange.close()  # what it holds is given back now, not when it is collected
 
 
-def drive(client: TextRedis, wire: Wire[T]) -> T:
-    """Carry it over a blocking client."""
-    reply: Any = None
-    try:
-        while True:
-            step = wire.send(reply)
-            if isinstance(step, Pause):
-                _pause(step)
-                reply = time.monotonic()
-            else:
-                reply = send(client, step)
-    except StopIteration as done:
-        return done.value  # type: ignore[no-any-return]
-    finally:
-        wire.close()
+def answered(client: TextRedis, trip: Round) -> list[Any]:
+    """The answers of a round trip.
+
+    Raises:
+        What `Round.heard` raises.
+    """
+    while (delay_s := trip.heard(_sent(client, trip.commands))) is not None:
+        if delay_s:
+            time.sleep(delay_s)
+    return trip.answers
 
 
-def _pause(step: Pause) -> None:
+def _pause(step: Pause) -> float:
     if isinstance(step.until, threading.Event):
         step.until.wait(step.seconds)
     elif step.seconds > 0:
         time.sleep(step.seconds)
+    return time.monotonic()
 
 
-def send(client: TextRedis, commands: Sequence[Command]) -> list[Any]:
-    """One round trip; an error stands where its reply would."""
+def _sent(client: TextRedis, commands: Sequence[Command]) -> list[Any]:
+    """What came back; an error stands where its reply would."""
     try:
         if len(commands) == 1:
-            return [client.execute_command(*commands[0])]
+            return [execute(client, commands[0])]
         pipe = client.pipeline(transaction=False)
         for command in commands:
             pipe.execute_command(*command)
@@ -167,12 +210,6 @@ def translated(error: Exception) -> Exception:
             if at >= 0:
                 return cls(text[at + len(code) + 1 :])
     return error
-
-
-def _command(ask: Call | Command) -> Command:
-    if isinstance(ask, Call):
-        return ("EVALSHA", ask.script.sha, len(ask.keys), *ask.keys, *ask.args)
-    return ask
 
 
 class exchange(Generic[P, T]):  # noqa: N801 (a decorator)

@@ -10,7 +10,7 @@ from balancer.core.names import new_nonce
 from balancer.core.queue_order import QueueOrder
 from balancer.core.settings import PoolSettings
 from balancer.core.strategies import make_strategy, queue_of
-from balancer.ledger.exchange import Arg, Call, Exchange, T, drive, spoken, wired
+from balancer.ledger.exchange import Arg, Call, Exchange, Round, T, answered, drive
 from balancer.ledger.script import SCHEMA, Script
 from balancer.protocol.connect import TextRedis, is_cluster
 from balancer.protocol.keys import Keys
@@ -48,7 +48,7 @@ class PoolRef:
 
     def call(self, script: Script, args: Sequence[Arg] = ()) -> Call:
         """One run of a script on this pool, to be asked in an exchange."""
-        return Call(script, self._keys_of_calls, [*self.head(), *args])
+        return Call(script, self._keys_of_calls, (*self.head(), *args))
 
 
 class Pool(PoolRef):
@@ -101,9 +101,8 @@ class Pool(PoolRef):
         order_by = QueueOrder.of(settings, queue_of(strategy)).packed()
         json = settings.model_dump_json()
         args: list[Arg] = [new_nonce(), SCHEMA, mode, json, strategy.order, order_by, *bounds]
-        (reply,) = drive(
-            client, spoken([Call(INIT, keys_of_calls(name, is_cluster(client)), args)])
-        )
+        call = Call(INIT, keys_of_calls(name, is_cluster(client)), args)
+        (reply,) = answered(client, Round([call]))
         if reply[0] == "not_empty":
             raise SafeStop(
                 f"pool {name!r}: its keys are in this Redis, but its identity (meta) is not"
@@ -122,7 +121,7 @@ class Pool(PoolRef):
             PoolMissing: there is none of this name.
             SchemaMismatch: it is of an older version, or needs a newer one.
         """
-        found = drive(client, wired(opening(name, is_cluster(client))))
+        found = drive(client, opening(name, is_cluster(client)))
         return cls(client, name, found.genesis, found.settings, clock)
 
     def verify(self) -> None:
@@ -142,12 +141,12 @@ class Pool(PoolRef):
             redis.RedisError: as the client raised it; the outcome may be unknown, and sending again
             is safe.
         """
-        (reply,) = drive(self.client, spoken([self.call(script, args)]))
+        (reply,) = answered(self.client, Round([self.call(script, args)]))
         return reply
 
     def run_many(self, script: Script, calls: Sequence[Sequence[Arg]]) -> list[Any]:
         """Run one script several times in one round trip, in order. Each call is atomic for itself."""
-        return drive(self.client, spoken([self.call(script, args) for args in calls]))
+        return answered(self.client, Round([self.call(script, args) for args in calls]))
 
     def say(self, exchange: Exchange[T]) -> T:
         """Run an exchange, sending once.
@@ -155,7 +154,7 @@ class Pool(PoolRef):
         Raises:
             What `run` raises.
         """
-        return drive(self.client, wired(exchange))
+        return drive(self.client, exchange)
 
 
 def _check_schema(name: str, schema: str | None, min_reader: str | None) -> None:

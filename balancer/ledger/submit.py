@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import NamedTuple
+from functools import lru_cache
+from hashlib import sha256
+from typing import NamedTuple, TypeAlias
 
 from balancer.core.hints import Hints, canonical, features_text, short_name
 from balancer.core.lanes import Lane, lane_definition
@@ -14,11 +15,12 @@ from balancer.core.moments import to_us
 from balancer.core.options import ParentPolicy, TaskOptions, dedup_hash
 from balancer.core.payload import encode_body
 from balancer.core.settings import PoolSettings
-from balancer.ledger.exchange import Arg, Exchange, exchange
+from balancer.ledger.exchange import Arg, Call, Exchange, exchange
 from balancer.ledger.pool import PoolRef
 from balancer.ledger.script import Script
 
 SCRIPT = Script("submit")
+_FAIL = ParentPolicy.FAIL
 #: Tasks a call, and bytes of bodies a call: a larger submission is several calls in one round trip.
 CAP, CAP_BYTES = 200, 1_000_000
 
@@ -48,6 +50,8 @@ class Outcome(StrEnum):
         return self in _STORED
 
 
+_OUTCOMES = {outcome.value: outcome for outcome in Outcome}
+_DUPLICATE = Outcome.DUPLICATE
 _STORED = {
     Outcome.ACCEPTED,
     Outcome.SCHEDULED,
@@ -57,26 +61,6 @@ _STORED = {
     Outcome.SKIPPED,
     Outcome.EXPIRED,
 }
-
-
-class Submitted(NamedTuple):
-    """The answer for one task. `task_id` is another than the submitted one where a dedup key was known
-    already. `detail`: the existing state, the parent, the bound that refused it (of a full queue:
-    depth, limit, age of the oldest and a time to wait, in ms), or `paused` of a role whose queue is.
-    """
-
-    task_id: str
-    outcome: Outcome
-    detail: str
-
-
-class _Packed(NamedTuple):
-    task: Task
-    lane: Lane
-    facts: str
-    body: str
-    options: str
-    hints: str
 
 
 class QueueState(NamedTuple):
@@ -93,6 +77,29 @@ class QueueState(NamedTuple):
         depth, limit, oldest_ms, retry_after_ms = (int(part) for part in detail.split(" "))
         return cls(depth, limit, oldest_ms / 1000, retry_after_ms / 1000)
 
+    def in_words(self) -> str:
+        """The numbers in a sentence for people."""
+        return (
+            f"{self.depth:,} tasks wait (max_pending {self.limit:,}), the oldest for"
+            f" {self.oldest_s:.1f} s; there may be room in {self.retry_after_s:.1f} s"
+        )
+
+
+class Submitted(NamedTuple):
+    """The answer for one task. `task_id` is another than the submitted one where a dedup key was known
+    already. `detail`: the existing state, the parent, the bound that refused it (of a full queue:
+    depth, limit, age of the oldest and a time to wait, in ms), or `paused` of a role whose queue is.
+    """
+
+    task_id: str
+    outcome: Outcome
+    detail: str
+
+    @property
+    def queue(self) -> QueueState | None:
+        """How full the queue is that refused it; None when nothing did, or something else."""
+        return QueueState.read(self.detail) if self.outcome is Outcome.QUEUE_FULL else None
+
 
 def _options(task: Task) -> tuple[str, str]:
     """What a task asks for beyond the ordinary, as it is sent, and the part of it that defines the task."""
@@ -101,7 +108,7 @@ def _options(task: Task) -> tuple[str, str]:
         and task.not_before is None
         and task.expires_at is None
         and task.max_wait_s is None
-        and task.on_parent_failure is ParentPolicy.FAIL
+        and task.on_parent_failure is _FAIL
     ):
         return "", ""
     not_before_us = to_us(task.not_before) if task.not_before else 0
@@ -117,11 +124,30 @@ def _options(task: Task) -> tuple[str, str]:
     return f"{options.packed()}|{not_before_us}", "" if defining == "|0" else defining
 
 
-def _prior_ms(category: str, settings: PoolSettings) -> int:
-    return max(1, round(1000 * settings.estimate_s(category)))
+#: A task's lane as it is sent: its id, role, category, cost, definition and the prior of its category.
+_LaneArgs: TypeAlias = tuple[str, str, str, int, str, int]
 
 
-def _hints(task: Task, settings: PoolSettings) -> tuple[str, str]:
+class _Packed(NamedTuple):
+    """A task as it is sent: id, number of the lane, then the rest."""
+
+    lane: _LaneArgs
+    id: str
+    rest: Sequence[Arg]
+    weight: int
+
+
+@lru_cache(maxsize=20_000)
+def _lane(lane: Lane, minutes: float) -> _LaneArgs:
+    lane_id, definition = lane_definition(lane)
+    return lane_id, lane.role, lane.category, lane.cost, definition, _ms(60 * minutes)
+
+
+def _ms(seconds: float) -> int:
+    return max(1, round(1000 * seconds))
+
+
+def _hints(task: Task, minutes: float) -> tuple[str, str]:
     """What helps to place a task, as it is sent, and the part of it that defines the task."""
     said = {
         "complexity": task.complexity,
@@ -133,62 +159,79 @@ def _hints(task: Task, settings: PoolSettings) -> tuple[str, str]:
     if task.prefer_agent:
         said["prefer_for_s"] = task.prefer_for_s
     if task.estimate_s is None:
-        prior_ms, basis = _prior_ms(task.category, settings) * (task.complexity or 1), "m"
+        prior_ms, basis = _ms(60 * minutes) * (task.complexity or 1), "m"
     else:
-        prior_ms, basis = max(1, round(1000 * task.estimate_s)), "e"
+        prior_ms, basis = _ms(task.estimate_s), "e"
     hints = Hints(
         prior_ms,
         basis,
         short_name(task.group or ""),
         short_name(features_text(task.features)),
         task.prefer_agent or "",
-        max(1, round(1000 * task.prefer_for_s)) if task.prefer_agent else 0,
+        _ms(task.prefer_for_s) if task.prefer_agent else 0,
     )
     return hints.packed(), canonical({name: value for name, value in said.items() if value})
 
 
 def _pack(task: Task, settings: PoolSettings) -> _Packed:
     body = encode_body(task.description, task.payload)
-    lane = Lane(task.role, task.category, task.cost)
-    if task.requires:
-        lane = lane._replace(requires=tuple(sorted(task.requires.items())))
-    facts = f"{task.priority.value}|{task.max_failures}|{round(task.run_timeout_s * 1000)}"
+    requires = tuple(sorted(task.requires.items())) if task.requires else ()
+    minutes = settings.estimate_min.get(task.category, settings.default_estimate_min)
+    lane = _lane(Lane(task.role, task.category, task.cost, requires=requires), minutes)
+    facts = f"{task.priority}|{task.max_failures}|{round(task.run_timeout_s * 1000)}"
     options, defining = _options(task)
-    identity = f"{lane_definition(lane)[0]}|{facts}|{' '.join(task.depends_on)}|{defining}|{body}"
+    parents = task.depends_on
+    identity = f"{lane[0]}|{facts}|{' '.join(parents)}|{defining}|{body}"
     hints = ""
     if task.has_hints:
-        hints, said = _hints(task, settings)
+        hints, said = _hints(task, minutes)
         # No body holds a NUL.
         identity += f"\0{said}"
-    digest = hashlib.sha256(identity.encode()).hexdigest()[:16]
-    return _Packed(task, lane, f"{facts}|{digest}", body, options, hints)
+    facts = f"{facts}|{sha256(identity.encode()).hexdigest()[:16]}"
+    rest: tuple[Arg, ...] = (facts, body, options, hints, len(parents), *parents)
+    return _Packed(lane, task.id, rest, len(body) + 80 * len(parents))
 
 
-def _call(packed: Sequence[_Packed], settings: PoolSettings) -> list[Arg]:
-    lanes: dict[Lane, int] = {}
+def _call(packed: Sequence[_Packed]) -> list[Arg]:
+    lanes: dict[_LaneArgs, int] = {}
     tasks: list[Arg] = []
-    for task, lane, facts, body, options, hints in packed:
-        number = lanes.setdefault(lane, len(lanes) + 1)
-        parents = task.depends_on
-        tasks += (task.id, number, facts, body, options, hints, len(parents), *parents)
+    for lane, task_id, rest, _ in packed:
+        tasks += (task_id, lanes.setdefault(lane, len(lanes) + 1), *rest)
     args: list[Arg] = [len(lanes)]
     for lane in lanes:
-        lane_id, definition = lane_definition(lane)
-        prior_ms = _prior_ms(lane.category, settings)
-        args += (lane_id, lane.role, lane.category, lane.cost, definition, prior_ms)
+        args += lane
     return args + tasks
 
 
 def _chunks(packed: Sequence[_Packed]) -> list[Sequence[_Packed]]:
+    if len(packed) == 1:
+        return [packed]
     chunks, start, size = [], 0, 0
     for i, item in enumerate(packed):
-        weight = len(item.body) + 80 * len(item.task.depends_on)
-        if i - start == CAP or (i > start and size + weight > CAP_BYTES):
+        if i - start == CAP or (i > start and size + item.weight > CAP_BYTES):
             chunks.append(packed[start:i])
             start, size = i, 0
-        size += weight
-    chunks.append(packed[start:])
-    return chunks
+        size += item.weight
+    return [*chunks, packed[start:]] if packed else []
+
+
+def asked(pool: PoolRef, tasks: Sequence[Task]) -> list[Call]:
+    """What submits tasks, in this order.
+
+    Raises:
+        ValueError: a body is too large.
+    """
+    packed = [_pack(task, pool.settings) for task in tasks]
+    return [pool.call(SCRIPT, _call(chunk)) for chunk in _chunks(packed)]
+
+
+def told(tasks: Sequence[Task], replies: Sequence[list[str]]) -> list[Submitted]:
+    """What became of them."""
+    words = iter([word for reply in replies for word in reply])
+    return [
+        _answer(task.id, word, detail)
+        for task, word, detail in zip(tasks, words, words, strict=True)
+    ]
 
 
 @exchange
@@ -199,17 +242,12 @@ def submit(pool: PoolRef, tasks: Sequence[Task]) -> Exchange[list[Submitted]]:
     Raises:
         ValueError: a body is too large; nothing was sent.
     """
-    if not tasks:
-        return []
-    packed = [_pack(task, pool.settings) for task in tasks]
-    replies = yield [pool.call(SCRIPT, _call(chunk, pool.settings)) for chunk in _chunks(packed)]
-    flat = [word for reply in replies for word in reply]
-    return [_answer(task.id, *flat[2 * i : 2 * i + 2]) for i, task in enumerate(tasks)]
+    return told(tasks, (yield asked(pool, tasks)))
 
 
 def _answer(task_id: str, word: str, detail: str) -> Submitted:
-    outcome = Outcome(word)
-    if outcome is Outcome.DUPLICATE:
+    outcome = _OUTCOMES[word]
+    if outcome is _DUPLICATE:
         detail, _, first = detail.partition(" ")
         task_id = first or task_id
     return Submitted(task_id, outcome, detail)

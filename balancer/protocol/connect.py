@@ -4,6 +4,7 @@ these do neither.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import redis
@@ -78,6 +79,22 @@ def connect_async(
             **options,
         )
     )
+
+
+def execute(client: TextRedis, command: Sequence[str | int]) -> Any:
+    """The reply to one command. What `client.execute_command` does for a client of connect(), without what
+    it prepares for retries, which there are none of, and for its telemetry: they cost as much as sending.
+
+    Raises:
+        redis.RedisError: as the connection raised it; one that may not be used again has closed itself.
+    """
+    connections = client.connection_pool
+    connection = connections.get_connection()
+    try:
+        connection.send_command(*command)
+        return client.parse_response(connection, command[0])
+    finally:
+        connections.release(connection)
 
 
 def is_cluster(client: TextRedis) -> bool:

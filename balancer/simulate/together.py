@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Generic
 
-from balancer.ledger.exchange import Asks, Exchange, T, drive, spoken
+from balancer.ledger.exchange import Asks, Exchange, Round, T, answered
 from balancer.protocol import TextRedis
 
 
@@ -40,7 +40,7 @@ def say(client: TextRedis, begun: Sequence[Begun[Any]]) -> None:
         What the client raises; the outcome of all of them may be unknown then.
     """
     while open_ := [each for each in begun if each.asks is not None]:
-        replies = drive(client, spoken([ask for each in open_ for ask in each.asks or ()]))
+        replies = answered(client, Round([ask for each in open_ for ask in each.asks or ()]))
         start = 0
         for each in open_:
             stop = start + len(each.asks or ())

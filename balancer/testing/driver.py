@@ -13,8 +13,8 @@ import structlog
 from balancer.exchanges.awaiting import AsyncDriver
 from balancer.exchanges.blocking import BlockingDriver
 from balancer.exchanges.watching import Callback, Deliver, Ended, Watch
-from balancer.ledger.exchange import Exchange, Pause, T, send, wired
-from balancer.ledger.read import TaskStatus
+from balancer.ledger.exchange import Exchange, Pause, T, drive
+from balancer.ledger.read_tasks import TaskStatus
 from balancer.protocol.connect import TextRedis
 
 log = structlog.get_logger("balancer")
@@ -33,24 +33,17 @@ class VirtualDriver(BlockingDriver):
         self, client: TextRedis, now_s: Callable[[], float], pause: Callable[[Pause], None]
     ) -> None:
         self.client, self._now_s, self._pause = client, now_s, pause
+        self._closed = False
         self.watch = Watch(lambda _pool: None)  # the pool looks for itself after each of its steps
 
     def run(self, exchange: Exchange[T]) -> T:
         """The answer of an exchange. A fake Redis always answers: nothing is sent twice."""
-        wire = wired(exchange)
-        reply: Any = None
-        try:
-            while True:
-                step: Any = wire.send(reply)
-                if isinstance(step, Pause):
-                    self._pause(step)
-                    reply = self._now_s()
-                else:
-                    reply = send(self.client, step)
-        except StopIteration as done:
-            return done.value  # type: ignore[no-any-return]
-        finally:
-            wire.close()
+        self.check_open()
+        return drive(self.client, exchange, pause=self._paused)
+
+    def _paused(self, step: Pause) -> float:
+        self._pause(step)
+        return self._now_s()
 
     def signal(self) -> threading.Event:
         """What a call waits for."""
@@ -75,6 +68,7 @@ class VirtualDriver(BlockingDriver):
     def close(self) -> None:
         """Forget everything."""
         self.watch.close()
+        self._closed = True
         self.client.close()
 
 

@@ -78,7 +78,7 @@ ROWS: list[tuple[str, dict[str, Any], tuple[str, ...]]] = [
     ("dedup-key-long", {"dedup_key": "k" * 257}, ("dedup_key", "at most 256")),
     ("dedup-key-newline", {"dedup_key": "a\nb"}, (r"dedup_key: 'a\nb'", "control character")),
     ("policy-word", {"on_parent_failure": "maybe"}, ("on_parent_failure: 'maybe'", "'fail', 'skip' or 'run'")),
-    ("depends-on-self", {"id": "t", "depends_on": ["t"]}, ("depends_on: 't' names the task itself",)),
+    ("depends-on-self", {"id": "t", "depends_on": ["t"]}, ("depends_on: \"['t']\" names the task itself",)),
     ("depends-on-twice", {"depends_on": ["known", "known"]}, ("depends_on", "named twice")),
     ("depends-on-text", {"depends_on": "known"}, ("depends_on: 'known'", "tuple")),
     ("depends-on-bad", {"depends_on": ["a b"]}, ("depends_on.0: 'a b'", "is not a name")),

@@ -19,7 +19,7 @@ from balancer.demo.fleet import Child, ChildFailed, Fleet
 from balancer.embedded import EmbeddedRedis
 from balancer.ledger.audit import Audit
 from balancer.ledger.pool import Pool
-from balancer.ledger.read import TaskStatus
+from balancer.ledger.read_tasks import TaskStatus
 from balancer.protocol.connect import connect
 from balancer.protocol.keys import GROUP
 from balancer.retry import answered

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from balancer.ledger.read import TaskStatus
+from balancer.ledger.read_tasks import TaskStatus
 from tests.chaos.aof import aof_files, read_transactions
 from tests.chaos.history import Historian
 from tests.chaos.inputs import Inputs

@@ -69,6 +69,12 @@ class Rig:
         named = {"v": 1, "kind": "cancel", "task": "t1", "attempt": 1, "lease": nonce}
         self.client.xadd(self.inbox, named | fields)
 
+    def retire(self, in_ms: int) -> None:
+        """Let the agent go; the deadline is by Redis' clock."""
+        seconds, micros = self.client.time()
+        deadline_ms = 1_000 * seconds + micros // 1_000 + in_ms
+        self.client.xadd(self.inbox, {"v": "1", "kind": "retire", "deadline_ms": str(deadline_ms)})
+
     def revoke(self, nonce: str) -> None:
         """Take the lease out of the inbox."""
         for entry, fields in self.client.xrange(self.inbox):

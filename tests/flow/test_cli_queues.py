@@ -104,6 +104,24 @@ def test_bulk_is_75_when_only_room_is_missing(
     assert counts in answer.err
 
 
+def test_bulk_names_the_numbers_of_a_full_queue(balancer: Command, pool: Pool) -> None:
+    lines = "\n".join(f'{{"id": "c{n}", "role": "small"}}' for n in range(3)).encode()
+
+    rows = balancer("submit", "--file", "-", "--json", stdin=lines).lines
+    text = balancer("submit", "--file", "-", stdin=lines).err
+
+    assert [row["outcome"] for row in rows] == ["accepted", "accepted", "queue_full"]
+    assert rows[0] == {"id": "c0", "outcome": "accepted", "detail": ""}
+    assert rows[2].keys() == {
+        *("id", "outcome", "detail", "depth", "limit", "oldest_s", "retry_after_s")
+    }
+    assert (rows[2]["id"], rows[2]["depth"], rows[2]["limit"]) == ("c2", 2, 2)
+    assert 0 <= rows[2]["oldest_s"] < 60
+    assert 0 < rows[2]["retry_after_s"] <= 60
+    assert rows[2]["detail"].startswith("2 tasks wait (max_pending 2), the oldest for ")
+    assert "error: task c2: queue_full (2 tasks wait (max_pending 2), the oldest for " in text
+
+
 def test_full_memory_is_75(balancer: Command, pool: Pool) -> None:
     tick(pool, memory=Memory(9, 10))
 

@@ -12,6 +12,7 @@ from structlog.testing import capture_logs
 from balancer.embedded import EmbeddedRedis
 from balancer.protocol import Heartbeat, Mode, connect, new_nonce
 from tests.flow.agent_rig import AGENT, Gate, Rig, frozen, until_threads_ended
+from tests.support.durable import KEPT
 from tests.support.wait import wait_until
 from worker import Fenced
 from worker.heart import Heart
@@ -25,7 +26,7 @@ SHORT = {"interval_s": 0.1, "ttl_s": 0.6}
 @pytest.fixture(scope="module")
 def own_server() -> Iterator[EmbeddedRedis]:
     """A server of these tests alone, which they kill and freeze."""
-    with EmbeddedRedis(appendonly=True, config={"appendfsync": "always"}) as server:
+    with EmbeddedRedis(appendonly=True, config=KEPT) as server:
         yield server
 
 

@@ -10,13 +10,14 @@ from structlog.testing import capture_logs
 from balancer.embedded import EmbeddedRedis
 from balancer.protocol import Mode, Status, connect
 from tests.flow.agent_rig import Gate, Rig, until_threads_ended
+from tests.support.durable import KEPT
 from tests.support.wait import wait_until
 
 
 @pytest.fixture(scope="module")
 def own_server() -> Iterator[EmbeddedRedis]:
     """A server of these tests alone, which they kill and freeze."""
-    with EmbeddedRedis(appendonly=True, config={"appendfsync": "always"}) as server:
+    with EmbeddedRedis(appendonly=True, config=KEPT) as server:
         yield server
 
 

@@ -180,12 +180,6 @@ def test_unreadable_entries_fail_or_are_set_aside_and_stop_nothing(rig: Rig) -> 
     assert done["bad"].error.startswith("the inbox entry cannot be read: cost")
 
 
-def retire(rig: Rig, in_ms: int) -> None:
-    """What an operator says, as it stands in the inbox."""
-    deadline_ms = int(time.time() * 1_000) + in_ms
-    rig.client.xadd(rig.inbox, {"v": "1", "kind": "retire", "deadline_ms": str(deadline_ms)})
-
-
 def test_an_agent_that_is_retired_finishes_what_it_holds_and_ends(rig: Rig) -> None:
     gate = Gate()
     agent = rig.agent()
@@ -194,7 +188,7 @@ def test_an_agent_that_is_retired_finishes_what_it_holds_and_ends(rig: Rig) -> N
     rig.until_started()
     rig.grant(agent.boot)
     gate.until_began()
-    retire(rig, 60_000)
+    rig.retire(60_000)
     wait_until(lambda: rig.beats()[-1].mode is Mode.STOPPING, "the agent says that it stops")
     assert not agent.wait(0)
     gate.opened.set()
@@ -203,8 +197,16 @@ def test_an_agent_that_is_retired_finishes_what_it_holds_and_ends(rig: Rig) -> N
     assert rig.beats()[-1].mode is Mode.STOPPED
 
 
+@pytest.fixture(params=[-3_600, 0, 3_600], ids="{:+d} s".format)
+def clock_of_the_agent(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clock of the agent's machine goes wrong by so much; Redis' does not."""
+    right = time.time
+    monkeypatch.setattr(time, "time", lambda: right() + request.param)
+
+
+@pytest.mark.usefixtures("clock_of_the_agent")
 def test_a_retirement_holds_for_the_next_boot_until_its_deadline(rig: Rig) -> None:
-    retire(rig, 60_000)
+    rig.retire(60_000)
     agent = rig.agent()
     agent.task()(lambda task: None)
     agent.start()
@@ -212,12 +214,15 @@ def test_a_retirement_holds_for_the_next_boot_until_its_deadline(rig: Rig) -> No
     assert rig.beats()[-1].mode is Mode.STOPPED
 
 
+@pytest.mark.usefixtures("clock_of_the_agent")
 def test_a_retirement_of_the_past_means_nothing(rig: Rig) -> None:
-    retire(rig, -1_000)
+    rig.retire(-1_000)
     agent = rig.agent()
     agent.task()(lambda task: None)
     with capture_logs() as logs, agent:
         rig.until_started()
         rig.grant(agent.boot)
         wait_until(lambda: len(rig.completions()) == 1, "it works")
+        rig.until_beats(2)
+        assert set(rig.modes()) == {Mode.RUNNING}
     assert "inbox_entry_rejected" not in {line["event"] for line in logs}

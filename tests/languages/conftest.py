@@ -138,6 +138,15 @@ class Agents:
         self._environment |= dict((language.interval, language.ttl))
         self._running: list[subprocess.Popen[str]] = []
 
+    def set_clock(self, seconds: int) -> None:
+        """Those started from now on see another time than Redis, since 1970."""
+        (self.directory / "clock.sh").write_text(f"unset EPOCHSECONDS; EPOCHSECONDS={seconds}\n")
+        (self.directory / "clock.cjs").write_text(f"Date.now = () => {1_000 * seconds};\n")
+        self._environment |= {
+            "BASH_ENV": str(self.directory / "clock.sh"),
+            "NODE_OPTIONS": f"--require {self.directory / 'clock.cjs'}",
+        }
+
     def start(self) -> subprocess.Popen[str]:
         """One more, under the same id."""
         running = subprocess.Popen(

@@ -184,6 +184,21 @@ def test_a_cancel_is_answered_and_an_unknown_kind_is_not(agents: Agents, rig: Ri
     assert (done.task, done.lease, done.status) == ("t1", lease, Status.CANCELLED)
 
 
+@pytest.mark.parametrize("clock_s", [0, 2**32])
+def test_the_deadline_of_a_retirement_is_by_the_clock_of_redis(
+    agents: Agents, rig: Rig, clock_s: int
+) -> None:
+    agents.set_clock(clock_s)
+    rig.retire(-1_000)
+    running = agents.start()
+    rig.until_started()
+    rig.until_beats(2)
+    assert set(rig.modes()) == {Mode.RUNNING}, "what is past means nothing"
+    rig.retire(60_000)
+    assert exit_code(running) == 0
+    assert rig.modes()[-1] is Mode.STOPPED
+
+
 def test_what_is_taken_back_is_ended_without_a_word(agents: Agents, rig: Rig) -> None:
     agents.start()
     rig.until_started()

@@ -11,7 +11,7 @@ from balancer.core.model import Admin
 from balancer.ledger import Pool
 from balancer.ledger import reclaim as reclaims
 from balancer.ledger.agent_set import SCRIPT, Verb, agent_set
-from balancer.ledger.read import agents_by_id
+from balancer.ledger.read_fleet import agents_by_id
 from tests.support.factories import (
     GONE,
     NOW_MS,

@@ -16,7 +16,7 @@ from balancer.core.names import new_id
 from balancer.ledger import Pool
 from balancer.ledger import commit as commits
 from balancer.ledger import reclaim as reclaims
-from balancer.ledger.read import task_statuses
+from balancer.ledger.read_tasks import task_statuses
 from balancer.protocol import read_inbox_task
 from tests.support.factories import (
     GONE,

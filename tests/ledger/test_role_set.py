@@ -12,7 +12,7 @@ from balancer.core.lanes import Lane, lane_definition
 from balancer.ledger import Pool, role_set
 from balancer.ledger import submit as submits
 from balancer.ledger.audit import audit
-from balancer.ledger.read import queues
+from balancer.ledger.read_fleet import queues
 from balancer.ledger.release import release
 from balancer.ledger.role_set import pause, purge, resume
 from balancer.ledger.view import Viewer

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from balancer.core.lanes import AgentClass, Lane, class_definition, lane_definition
-from balancer.ledger import Pool, read
+from balancer.ledger import Pool, read_tasks
 from balancer.ledger import settle as settles
 from balancer.ledger.backoff import WHOLE
 from balancer.ledger.cancel import cancel
@@ -285,7 +285,7 @@ def test_the_last_ten_tries_that_did_not_complete_are_remembered(
         clock.advance(1)
         complete(virtual_pool, status="released")
 
-    tries = read.history(virtual_pool, "t1")
+    tries = read_tasks.history(virtual_pool, "t1")
 
     assert [one.agent for one in tries] == [f"a{n}" for n in range(2, 12)]
     assert {one.how for one in tries} == {"released"}
@@ -297,4 +297,4 @@ def test_a_try_that_completed_leaves_no_history(working: Pool) -> None:
     complete(working)
 
     assert not working.client.exists(working.keys.hist("t1"))
-    assert read.history(working, "t1") == []
+    assert read_tasks.history(working, "t1") == []

@@ -39,8 +39,7 @@ PLAIN = "3600000|3600000|0|3600000"
 
 def call(pool: Pool, *tasks: str) -> list[Arg]:
     """The arguments of one call."""
-    packed = [submits._pack(make_task(task), pool.settings) for task in tasks]
-    return submits._call(packed, pool.settings)
+    return submits._call([submits._pack(make_task(task), pool.settings) for task in tasks])
 
 
 def test_submit_ready_task_stores_and_queues_it(virtual_pool: Pool) -> None:
@@ -336,6 +335,15 @@ def test_submit_of_large_bodies_is_split_by_size(virtual_pool: Pool) -> None:
 
     assert [len(chunk) for chunk in chunks] == [15, 15, 10]
     assert submit(virtual_pool, *tasks) == ["accepted"] * 40
+
+
+def test_submit_of_many_parents_is_split_by_size(virtual_pool: Pool) -> None:
+    parents = [f"p{n}" for n in range(1_000)]
+    tasks = [make_task(f"t{n}", depends_on=parents) for n in range(30)]
+
+    chunks = submits._chunks([submits._pack(task, virtual_pool.settings) for task in tasks])
+
+    assert [len(chunk) for chunk in chunks] == [12, 12, 6]
 
 
 def test_submit_on_a_server_that_lost_the_script_sends_it_again(virtual_pool: Pool) -> None:

@@ -80,7 +80,7 @@ def test_a_task_that_says_nothing_of_it_is_sent_and_stored_as_ever(virtual_pool:
     submit(virtual_pool, make_task("t1", prefer_for_s=5))
 
     assert not stored(virtual_pool).keys() & {"l", "p", "r"}
-    assert submits._pack(make_task("t1"), virtual_pool.settings).hints == ""
+    assert submits._pack(make_task("t1"), virtual_pool.settings).rest[3] == ""
 
 
 @pytest.mark.parametrize(

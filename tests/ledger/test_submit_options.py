@@ -17,7 +17,7 @@ from balancer.ledger import Pool
 from balancer.ledger import submit as submits
 from balancer.ledger.audit import audit
 from balancer.ledger.exchange import Arg
-from balancer.ledger.read import task_statuses
+from balancer.ledger.read_tasks import task_statuses
 from balancer.ledger.submit import Outcome, Submitted
 from tests.support.factories import (
     GONE,
@@ -421,9 +421,7 @@ OPTIONS: dict[str, str] = {
 
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS.keys())
 def test_bad_options_write_nothing(virtual_pool: Pool, options: str) -> None:
-    args: list[Arg] = submits._call(
-        [submits._pack(make_task(), virtual_pool.settings)], virtual_pool.settings
-    )
+    args: list[Arg] = submits._call([submits._pack(make_task(), virtual_pool.settings)])
     place: Callable[[list[Arg]], list[Arg]] = lambda args: [*args[:11], options, *args[12:]]  # noqa: E731
     assert args[11] == ""
 

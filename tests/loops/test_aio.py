@@ -22,7 +22,9 @@ from balancer import (
 )
 from balancer.embedded import EmbeddedRedis
 from balancer.ledger import Pool
-from tests.support.factories import assign, beat, changes, complete, make_task
+from balancer.ledger.cancel import cancel
+from tests.support.factories import assign, beat, changes, complete, make_task, submit
+from tests.support.wait import wait_until
 
 
 @pytest.fixture
@@ -153,3 +155,37 @@ def test_a_pool_is_opened_by_the_first_call_and_once(
         await producer.close()
 
     asyncio.run(main())
+
+
+def test_a_callback_that_is_due_when_a_producer_closes_may_still_call_it(
+    run: Callable[..., Any], pool: Pool
+) -> None:
+    submit(pool, "t1")
+    cancel(pool, ["t1"])
+
+    async def closes(producer: AsyncBalancer) -> None:
+        await producer.on_completion("t1", lambda status: producer.submit(id="t2", role="dev"))
+
+    run(closes)
+    assert pool.client.hget(pool.keys.task("t2"), "state") == "pending"
+
+
+def test_a_producer_that_was_closed_takes_nothing(redis_server: EmbeddedRedis, pool: Pool) -> None:
+    async def main() -> None:
+        opened, never_opened = (AsyncBalancer(redis_server.url, pool.name) for _ in range(2))
+        await opened.pool()
+        for producer in (opened, never_opened):
+            await producer.close()
+            await producer.close()
+            with changes(pool) as changed:
+                for call in (
+                    producer.submit(role="dev"),
+                    producer.submit_many([make_task("t1")]),
+                    producer.load_metrics(),
+                ):
+                    with pytest.raises(Unavailable, match="this client was closed"):
+                        await call
+            assert changed.nothing
+
+    asyncio.run(main())
+    wait_until(lambda: len(pool.client.client_list()) == 1, "no connection is left")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -17,12 +17,16 @@ from balancer import (
     Task,
     Unavailable,
     WaitTimeout,
+    WorkloadBalancer,
 )
 from balancer.core.settings import PoolSettings, RoleSettings
 from balancer.embedded import EmbeddedRedis
 from balancer.ledger import Pool
+from balancer.ledger.cancel import cancel
 from balancer.protocol import TextRedis, connect
-from tests.support.factories import assign, beat, changes, complete, dump, make_task
+from tests.support.durable import KEPT
+from tests.support.factories import assign, beat, changes, complete, dump, make_task, submit
+from tests.support.wait import wait_until
 
 
 @pytest.fixture
@@ -193,6 +197,7 @@ def test_unknown_and_impossible_ids(producer: Balancer, call: str) -> None:
 
 
 def test_figures(producer: Balancer, pool: Pool) -> None:
+    assert set(producer.load_metrics().model_dump().values()) == {0}
     beat(pool, "a1", max_concurrent=4)
     beat(pool, "a2", role="ops", max_concurrent=2, mode="stopped")
     producer.submit_many([make_task("t1"), make_task("t2"), make_task("t3", role="ops")])
@@ -235,6 +240,34 @@ def test_no_pool_no_redis_no_address(redis_server: EmbeddedRedis, redis_client: 
         Balancer(redis_server.url, "a{b}")
 
 
+def test_a_producer_that_was_closed_takes_nothing(redis_server: EmbeddedRedis, pool: Pool) -> None:
+    producer = WorkloadBalancer(redis_server.url, pool.name)
+    producer.close()
+    producer.close()
+    calls: tuple[Callable[[], object], ...] = (
+        lambda: producer.submit(role="dev"),
+        lambda: producer.submit_many([make_task("t1")]),
+        producer.load_metrics,
+        producer.rebalance,
+    )
+    with changes(pool) as changed:
+        for call in calls:
+            with pytest.raises(Unavailable, match="this client was closed"):
+                call()
+    assert changed.nothing
+    wait_until(lambda: len(pool.client.client_list()) == 1, "no connection is left")
+
+
+def test_a_callback_that_is_due_when_a_producer_closes_may_still_call_it(
+    redis_server: EmbeddedRedis, pool: Pool
+) -> None:
+    submit(pool, "t1")
+    cancel(pool, ["t1"])
+    with Balancer(redis_server.url, pool.name) as producer:
+        producer.on_completion("t1", lambda status: producer.submit(id="t2", role=status.role))
+    assert pool.client.hget(pool.keys.task("t2"), "state") == "pending"
+
+
 def test_address_and_pool_come_from_the_environment(
     redis_server: EmbeddedRedis, pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -245,7 +278,7 @@ def test_address_and_pool_come_from_the_environment(
 
 
 def test_a_call_goes_on_while_redis_restarts_and_takes_effect_once() -> None:
-    with EmbeddedRedis(tcp=True, appendonly=True) as server:
+    with EmbeddedRedis(tcp=True, appendonly=True, config=KEPT) as server:
         Pool.create(connect(server.url), "p")
         with Balancer(server.url, "p", deadline_s=20) as producer:
             producer.submit(id="t1", role="dev")

@@ -19,7 +19,7 @@ from balancer.inputs import stored
 from balancer.ledger import Pool
 from balancer.ledger import submit as submits
 from balancer.ledger.cancel import cancel
-from balancer.ledger.exchange import Exchange, Pause, drive, spoken
+from balancer.ledger.exchange import Exchange, Pause, Round, answered
 from balancer.ledger.tick import Memory, tick
 from tests.support.factories import beat, changes, drain, make_task, submit
 
@@ -63,7 +63,7 @@ def in_own_time(
                 meanwhile(len(pauses))
             reply = now
         else:
-            reply = drive(pool.client, spoken(ask))
+            reply = answered(pool.client, Round(ask))
 
 
 def test_full_queue_says_how_full_and_for_how_long(producer: Balancer, small: Pool) -> None:
@@ -79,6 +79,16 @@ def test_full_queue_says_how_full_and_for_how_long(producer: Balancer, small: Po
     assert 0.1 <= full.retry_after_s < 60
     assert str(full).startswith("task 't3': its role's queue is full: 2 tasks wait (max_pending 2)")
     assert isinstance(full, Refused)
+
+
+def test_nobody_is_called_for_what_was_refused(producer: Balancer, small: Pool) -> None:
+    submit(small, "t1", "t2")
+
+    with changes(small) as seen, pytest.raises(QueueFull):
+        producer.submit(id="t3", role="dev", on_completion=print)
+
+    assert seen.nothing
+    assert producer._driver.watch.waited_for() == []
 
 
 def test_submit_waits_for_room_and_takes_it(small: Pool) -> None:
@@ -114,7 +124,7 @@ def test_submit_comes_back_when_it_was_told_to_but_not_all_at_once(small: Pool) 
         steps = sent(small, make_task("t3"), 86_400)
         ask = next(steps)
         while not (isinstance(ask, Pause) and ask.seconds):
-            ask = steps.send(0.0 if isinstance(ask, Pause) else drive(small.client, spoken(ask)))
+            ask = steps.send(0.0 if isinstance(ask, Pause) else answered(small.client, Round(ask)))
         return ask.seconds
 
     pauses = [first() for _ in range(20)]

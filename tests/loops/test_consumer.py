@@ -9,7 +9,7 @@ import pytest
 
 from balancer.core.errors import SafeStop
 from balancer.ledger import Pool
-from balancer.ledger.read import task_statuses
+from balancer.ledger.read_tasks import task_statuses
 from balancer.loops import consumer as consumers
 from balancer.loops.consumer import CompletionConsumer, HeartbeatConsumer, newest_only
 from balancer.loops.loop import Loop

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from balancer.ledger import Pool
-from balancer.ledger.read import task_statuses
+from balancer.ledger.read_tasks import task_statuses
 from balancer.loops import drainer as drainers
 from balancer.loops.drainer import Drained, Drainer
 from balancer.loops.loop import Loop

@@ -19,6 +19,7 @@ from balancer.embedded import EmbeddedRedis
 from balancer.ledger import Pool
 from balancer.protocol import Completion, Status, TextRedis, connect, read_inbox_task
 from balancer.service import ConsumerName, Service
+from tests.support.durable import KEPT
 from tests.support.factories import heartbeat
 from tests.support.wait import wait_until
 
@@ -105,7 +106,10 @@ def test_starting_without_redis_is_unavailable_after_its_deadline(
 
 
 def test_a_restarted_redis_is_served_again_without_a_restart() -> None:
-    with EmbeddedRedis(tcp=True, appendonly=True) as server, served(server.url) as service:
+    with (
+        EmbeddedRedis(tcp=True, appendonly=True, config=KEPT) as server,
+        served(server.url) as service,
+    ):
         client = connect(server.url)
         client.xadd(service.pool.keys.heartbeats, heartbeat("a1", start=True).fields())
         with Balancer(server.url, "p") as producer:

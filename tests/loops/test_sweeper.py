@@ -8,7 +8,8 @@ import pytest
 
 from balancer.core.settings import PoolSettings
 from balancer.ledger import Pool
-from balancer.ledger.read import agents, task_statuses
+from balancer.ledger.read_fleet import agents
+from balancer.ledger.read_tasks import task_statuses
 from balancer.ledger.tick import NO_LIMIT, read_memory
 from balancer.loops.loop import Loop
 from balancer.loops.sweeper import Sweeper

@@ -27,13 +27,14 @@ from balancer.embedded import EmbeddedRedis
 from balancer.exchanges import waiting, watching
 from balancer.ledger import Pool
 from balancer.ledger import cancel as cancelling
-from balancer.ledger.exchange import Exchange, Pause, drive, spoken
+from balancer.ledger.exchange import Exchange, Pause, Round, answered
 from balancer.ledger.reclaim import reclaim
 from balancer.ledger.release import release
 from balancer.ledger.timeout import timeout
 from balancer.protocol import connect
+from tests.support.durable import KEPT
 from tests.support.factories import Clock, assign, beat, complete, make_task, submit
-from tests.support.wait import wait_until
+from tests.support.wait import async_wait_until, wait_until
 
 T = TypeVar("T")
 
@@ -175,7 +176,7 @@ def test_a_lost_event_costs_a_sweep(
     # The event is written and trimmed in one transaction: no reader ever sees it.
     pipe = pool.client.pipeline(transaction=True)
     call = pool.call(cancelling.SCRIPT, ["gone", "t1"])
-    pipe.evalsha(call.script.sha, 1, *call.keys, *call.args)
+    pipe.execute_command(*call)
     pipe.xtrim(pool.keys.events, maxlen=0)
     pool.client.script_load(call.script.text)
     pipe.execute()
@@ -239,7 +240,7 @@ def test_an_end_between_the_look_and_the_registration_is_seen(
     exchange = waiting.follow(pool, producer._driver.watch, {"t1": seen.append})
     asks = next(exchange)
     assert not isinstance(asks, Pause)
-    replies = drive(pool.client, spoken(asks))  # it is pending
+    replies = answered(pool.client, Round(asks))  # it is pending
     cancelling.cancel(pool, ["t1"])
     cancelling.cancel(pool, ["t2"])
     outcome(other)  # the reader is past the event of t1, too
@@ -298,7 +299,7 @@ def test_closing_the_client_ends_every_wait(
 
 
 def test_waits_outlive_a_restart_of_redis(threads: ThreadPoolExecutor) -> None:
-    with EmbeddedRedis(appendonly=True) as server:
+    with EmbeddedRedis(appendonly=True, config=KEPT) as server:
         pool = Pool.create(connect(server.url), "p")
         submit(pool, "t1", "t2")
         with (
@@ -416,11 +417,10 @@ def test_thousands_wait_in_one_event_loop(redis_server: EmbeddedRedis, pool: Poo
     async def main() -> None:
         async with AsyncBalancer(redis_server.url, pool.name) as producer:
             await producer.submit_many({"id": name, "role": "dev"} for name in names)
-            waits = [asyncio.ensure_future(producer.wait(name, 30)) for name in names]
+            waits = [asyncio.ensure_future(producer.wait(name, 60)) for name in names]
             watch = producer._driver.watch
-            while len(watch.waited_for()) < len(names):
-                await asyncio.sleep(0.01)
-            assert len([c for c in pool.client.client_list() if c["cmd"] == "xread"]) == 1
+            await async_wait_until(lambda: len(watch.waited_for()) == len(names), "all wait", 30)
+            await async_wait_until(lambda: readers(pool) == 1, "one reads for all")
             for start in range(0, len(names), 200):
                 cancelling.cancel(pool, names[start : start + 200])
             assert [status.id for status in await asyncio.gather(*waits)] == names
@@ -437,11 +437,11 @@ def test_a_cancelled_await_waits_no_more_and_harms_no_other(
             submit(pool, "t1", "t2")
             given_up = asyncio.ensure_future(producer.wait("t1", 30))
             kept = asyncio.ensure_future(producer.wait("t2", 30))
-            while len(producer._driver.watch.waited_for()) < 2:
-                await asyncio.sleep(0.01)
+            watch = producer._driver.watch
+            await async_wait_until(lambda: len(watch.waited_for()) == 2, "both wait")
             given_up.cancel()
             await asyncio.wait([given_up])
-            assert producer._driver.watch.waited_for() == ["t2"]
+            assert watch.waited_for() == ["t2"]
             cancelling.cancel(pool, ["t1", "t2"])
             assert (await kept).id == "t2"
 
@@ -455,16 +455,14 @@ def test_a_reader_that_was_cancelled_is_replaced(redis_server: EmbeddedRedis, po
             submit(pool, "t1")
             for _ in range(2):
                 given_up = asyncio.ensure_future(producer.wait("t1", 12))
-                while not listening(pool):
-                    await asyncio.sleep(0.01)
+                await async_wait_until(lambda: listening(pool), "the reader reads")
                 if (reader := producer._driver._listening) and not given_up.done():
                     reader.cancel()
                     await asyncio.wait([reader])
                 given_up.cancel()
                 await asyncio.wait([given_up])
             last = asyncio.ensure_future(producer.wait("t1", 12))
-            while not listening(pool):
-                await asyncio.sleep(0.01)
+            await async_wait_until(lambda: listening(pool), "the reader reads")
             cancelling.cancel(pool, ["t1"])
             assert (await asyncio.wait_for(last, 5)).state == "cancelled"
 
@@ -491,8 +489,7 @@ def test_asyncio_callbacks_may_be_functions_or_coroutines(
             await producer.cancel("t1")
             await producer.cancel("t2")
             await producer.wait_many(["t1", "t2"], 10)
-            while len(seen) < 3:
-                await asyncio.sleep(0.01)
+            await async_wait_until(lambda: len(seen) >= 3, "all are called")
 
     with structlog.testing.capture_logs() as logs:
         asyncio.run(main())

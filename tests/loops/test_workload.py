@@ -33,15 +33,17 @@ def least_loaded(
 def test_assign_task_takes_an_agent_of_the_tasks_role(
     workload: WorkloadBalancer, pool: Pool
 ) -> None:
-    beat(pool, "be-1", role="backend")
-    beat(pool, "be-2", role="backend")
-    beat(pool, "fe-1", role="frontend")
-    submit(pool, make_task("T1", role="backend", category="bug"))
+    """Though the best match is of another role, for which work waits, too."""
+    beat(pool, "be-1", role="backend", type="build-agent")
+    beat(pool, "be-2", role="backend", type="build-agent")
+    beat(pool, "fe-1", role="frontend", type="build-agent", specializations=("feature",))
+    submit(pool, make_task("T1", role="backend", category="feature"))
+    submit(pool, make_task("F1", role="frontend", category="feature"))
     chosen = workload.assign_task("T1")
     assert chosen.task_id == "T1"
     assert chosen.agent_id in {"be-1", "be-2"}
-    assert chosen.estimated_duration_s == 3600
-    assert chosen.reason.startswith("Best match: ")
+    assert chosen.estimated_duration_s == 7200
+    assert chosen.reason == "Best match: build-agent (score: 1.20)"
     assert pool.client.hkeys(pool.keys.held(chosen.agent_id)) != []
     assert [agent.id for agent in workload.agents() if agent.current_tasks] == [chosen.agent_id]
 
@@ -72,10 +74,11 @@ def test_assign_task_takes_the_named_task_not_the_first_in_line(
 
 
 def test_assign_task_takes_the_least_loaded(least_loaded: WorkloadBalancer) -> None:
+    """Though the best match is the other one, which specializes in it."""
     pool = least_loaded.pool
-    beat(pool, "be-1", role="backend", max_concurrent=5)
+    beat(pool, "be-1", role="backend", max_concurrent=5, specializations=("bug",))
     beat(pool, "be-2", role="backend", max_concurrent=5)
-    submit(pool, *(make_task(f"T{n}", role="backend") for n in range(3)))
+    submit(pool, *(make_task(f"T{n}", role="backend", category="bug") for n in range(3)))
     least_loaded.track_assignment("be-1", "T1")
     least_loaded.track_assignment("be-1", "T2")
     assert least_loaded.assign_task("T0").agent_id == "be-2"
@@ -181,11 +184,11 @@ def test_workload_follows_assignments_and_completions(
 ) -> None:
     beat(pool, "agent-1", max_concurrent=5)
     beat(pool, "agent-2", max_concurrent=5)
-    submit(pool, "t1", "t2", "t3")
+    submit(pool, "t1", "t2", make_task("t3", cost=4))
     workload.track_assignment("agent-1", "t1")
     workload.track_assignment("agent-1", "t2")
     workload.track_assignment("agent-2", "t3")
-    assert workload.get_workload("agent-1") == 2
+    assert (workload.get_workload("agent-1"), workload.get_workload("agent-2")) == (2, 1)
     assert workload.get_total_workload() == 3
     assert workload.track_completion("agent-1")
     assert workload.get_workload("agent-1") == 1
@@ -305,6 +308,7 @@ def test_roles_needed_have_waiting_work_and_no_live_agent(
 ) -> None:
     beat(pool, "be-1", role="backend")
     beat(pool, "old-1", role="design", boot=1, mode="stopped")
+    beat(pool, "once-1", role="again")
     submit(
         pool,
         make_task("T1", role="backend"),
@@ -314,11 +318,15 @@ def test_roles_needed_have_waiting_work_and_no_live_agent(
         make_task("T5", role="design"),
         make_task("T6", role="later", not_before=datetime.now(UTC) + timedelta(hours=1)),
         make_task("T7", role="gone"),
+        make_task("T8", role="again"),
     )
     workload.cancel("T7")
-    assert workload.get_roles_needed() == ["design", "docs", "frontend", "later", "qa"]
+    assign(pool, "T8", "once-1")
+    assert complete(pool, "T8", "failed") == "retry"
+    beat(pool, "once-1", role="again", mode="stopped")
+    assert workload.get_roles_needed() == ["again", "design", "docs", "frontend", "later", "qa"]
     beat(pool, "qa-1", role="qa")
-    assert workload.get_roles_needed() == ["design", "docs", "frontend", "later"]
+    assert workload.get_roles_needed() == ["again", "design", "docs", "frontend", "later"]
 
 
 def test_stats_over_the_fleet(workload: WorkloadBalancer, pool: Pool) -> None:
@@ -361,6 +369,20 @@ def test_rebalance_leaves_what_runs_alone_and_stops_at_capacity(
     assert workload.rebalance() == []
     assert workload.assign_task("t1") == running
     assert dump(pool.client) == before
+
+
+def test_rebalance_gives_each_its_best_agent(workload: WorkloadBalancer, pool: Pool) -> None:
+    """A specialist goes first, and what was given counts for the next."""
+    beat(pool, "builder", max_concurrent=2, specializations=("bug",))
+    beat(pool, "writer", max_concurrent=2, specializations=("docs",))
+    submit(pool, *(make_task(f"bug{n}", category="bug") for n in range(3)))
+    submit(pool, make_task("docs", category="docs"))
+    assert [(one.task_id, one.agent_id) for one in workload.rebalance()] == [
+        ("bug0", "builder"),
+        ("bug1", "builder"),
+        ("bug2", "writer"),
+        ("docs", "writer"),
+    ]
 
 
 @pytest.mark.parametrize("limit", [0, -1, 129, True, "10", 1.5, None])

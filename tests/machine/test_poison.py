@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from balancer.core.lanes import Lane, lane_definition
 from balancer.core.settings import PoolSettings
 from balancer.embedded import EmbeddedRedis
-from balancer.ledger import Pool, read
+from balancer.ledger import Pool, read_tasks
 from balancer.ledger.audit import audit
 from balancer.ledger.reclaim import reclaim
 from balancer.protocol import TextRedis, connect
@@ -120,12 +120,12 @@ def _innocents_survive(client: TextRedis, history: History) -> None:
 
     fleet.run(vanish, patience=12 * len(costs) + 12)
 
-    states = {status.id: status for status in read.task_statuses(pool, names) if status}
+    states = {status.id: status for status in read_tasks.task_statuses(pool, names) if status}
     assert {id_ for id_, status in states.items() if status.state != "completed"} == poison
     for id_ in poison:
         assert (states[id_].state, states[id_].reason) == ("dead", "lost")
         assert states[id_].losses == max_losses
-        tries = read.history(pool, id_)
+        tries = read_tasks.history(pool, id_)
         assert [one.how in ("lost", "resumed") for one in tries] == [True] * max_losses
     assert audit(pool).violations == []
     assert structure_violations(dump(client), pool.keys.prefix) == []
@@ -150,7 +150,7 @@ def crowd(virtual_pool: Pool) -> Pool:
 
 
 def losses(pool: Pool) -> list[int]:
-    found = read.task_statuses(pool, ["poison", "one", "two"])
+    found = read_tasks.task_statuses(pool, ["poison", "one", "two"])
     return [status.losses for status in found if status]
 
 
@@ -183,7 +183,7 @@ def test_on_its_last_life_a_task_gets_an_agent_for_itself(crowd: Pool) -> None:
     assert commit(crowd, proposal("other"), proposal("one")) == ["full", "full"]
     beat(crowd, boot=4, max_concurrent=4, start=True)
     assert reclaim(crowd, "a1") == ("rebooted", 0, 1, False)
-    assert read.task_statuses(crowd, ["poison"])[0].reason == "lost"  # type: ignore[union-attr]
+    assert read_tasks.task_statuses(crowd, ["poison"])[0].reason == "lost"  # type: ignore[union-attr]
 
 
 def alone(pool: Pool) -> None:

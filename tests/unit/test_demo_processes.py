@@ -26,7 +26,7 @@ from balancer.demo.sample import Sample
 from balancer.demo.stand_in import all_scripts, stand_in
 from balancer.demo.worklog import completions, read_worklogs
 from balancer.embedded import ServerMissing
-from balancer.ledger.read import RoleQueue
+from balancer.ledger.read_fleet import RoleQueue
 from balancer.ledger.submit import Outcome, Submitted
 from balancer.protocol.connect import connect
 from tests.support.wait import wait_until

@@ -19,7 +19,7 @@ from balancer.demo.report import counter_drift, make_report
 from balancer.demo.sample import percentile
 from balancer.demo.worklog import Event, overcommits
 from balancer.ledger.audit import Audit
-from balancer.ledger.read import TaskStatus
+from balancer.ledger.read_tasks import TaskStatus
 from balancer.ledger.submit import Outcome
 from tests.unit.test_demo_plan import rows
 
@@ -47,6 +47,9 @@ def status(id: str, **fields: Any) -> TaskStatus:
             "expires_at": None,
             "max_wait_s": None,
             "on_parent_failure": "fail",
+            "requires": {},
+            "prefer_agent": None,
+            "prefer_for_s": None,
             "ready_at": 100.0,
             "granted_at": 100.5,
             "freed_at": 100.4,

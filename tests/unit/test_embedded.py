@@ -25,6 +25,7 @@ from balancer.embedded import (
     fake_server,
     find_server,
 )
+from tests.support.durable import KEPT
 from tests.support.wait import wait_until
 
 
@@ -193,7 +194,7 @@ def test_close_after_the_server_died_by_itself(temporary: Path) -> None:
 
 @pytest.mark.parametrize("tcp", [False, True], ids=["unix", "tcp"])
 def test_restart_after_kill_brings_the_data_back(tcp: bool) -> None:
-    with EmbeddedRedis(tcp=tcp, appendonly=True) as server:
+    with EmbeddedRedis(tcp=tcp, appendonly=True, config=KEPT) as server:
         url, pid = server.url, server.pid
         with connect(server) as client:
             client.set("key", "value")

@@ -197,7 +197,7 @@ def test_ids_and_nonces_are_fresh_and_safe() -> None:
     ids, nonces = {new_id() for _ in range(1_000)}, {new_nonce() for _ in range(1_000)}
 
     assert len(ids) == len(nonces) == 1_000
-    assert all(is_name(id_) and len(id_) == 13 and id_ == id_.lower() for id_ in ids)
+    assert all(is_name(id_) and len(id_) == 16 and id_ == id_.lower() for id_ in ids)
     assert all(len(nonce) == 32 and set(nonce) <= set("0123456789abcdef") for nonce in nonces)
 
 

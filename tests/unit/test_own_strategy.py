@@ -16,7 +16,7 @@ from balancer.core.planner import Planner
 from balancer.core.settings import PoolSettings
 from balancer.core.view import FreeAgent
 from balancer.ledger import Pool
-from balancer.ledger.read import task_statuses
+from balancer.ledger.read_tasks import task_statuses
 from balancer.loops.drainer import Drainer
 from tests.support.factories import beat, dump, make_task, submit
 

@@ -83,6 +83,13 @@ def test_every_row_is_proved_by_a_test_that_exists() -> None:
     assert missing == []
 
 
+def test_types_are_checked() -> None:
+    assert "$(BIN)/mypy" in (ROOT / "Makefile").read_text()
+    assert "make check" in (ROOT / ".ci/run").read_text()
+    mypy = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["mypy"]
+    assert (mypy["strict"], {"balancer", "worker"} <= {*mypy["files"]}) == (True, True)
+
+
 def test_coverage_is_asked_for() -> None:
     assert "--cov-fail-under=90" in (ROOT / "Makefile").read_text()
     assert "make test COV=1" in (ROOT / ".ci/run").read_text()

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from balancer.cli import output, queue
-from balancer.ledger.read import RoleQueue
+from balancer.ledger.read_fleet import RoleQueue
 
 COLUMNS = ("id", "state", "age", "role", "category", "agent", "try", "reason")
 

@@ -15,7 +15,15 @@ from typing import Any
 import pytest
 import structlog
 
-from balancer import BalancerError, Conflict, InvalidInput, NotFound, TaskStatus, WaitTimeout
+from balancer import (
+    BalancerError,
+    Conflict,
+    InvalidInput,
+    NotFound,
+    TaskStatus,
+    Unavailable,
+    WaitTimeout,
+)
 from balancer.core.settings import PoolSettings
 from balancer.ledger.audit import audit
 from balancer.testing import TestPool
@@ -303,6 +311,13 @@ def test_code_that_takes_an_async_balancer(pool: TestPool, agent: Agent) -> None
     state, seen = asyncio.run(produce())
     assert state == "completed"
     assert pool.result(seen[0]) == 8
+
+
+def test_a_pool_that_was_closed_takes_nothing() -> None:
+    with TestPool() as pool:
+        pool.submit(role="dev")
+    with pytest.raises(Unavailable, match="this client was closed"):
+        pool.submit(role="dev")
 
 
 def test_bad_arguments(pool: TestPool, agent: Agent) -> None:
