@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from balancer.core.lanes import lane_definition
 from balancer.core.model import Agent
 from balancer.core.names import new_nonce
 from balancer.core.planner import Planner, Proposal
@@ -46,7 +47,8 @@ class Direct:
         view = self._viewer.view(0, 1)
         for role in view.roles:
             if lane and role.role == task.role:
-                alone = role._replace(lanes=[LaneView(lane, 1, [Head(0.0, task.id)])], units=1)
+                only = LaneView(lane, 1, [Head(0.0, task.id)], lane_definition(lane)[0])
+                alone = role._replace(lanes=[only], units=1)
                 return next(iter(self._planner.plan(View(view.now_ms, False, [alone]), 1)), None)
         return None
 

@@ -34,6 +34,7 @@ class LaneView(NamedTuple):
     lane: Lane
     size: int
     heads: list[Head]
+    id: str = ""
 
 
 class FreeAgent(NamedTuple):

@@ -1,13 +1,14 @@
 -- commit: proposals become assignments, each checked again against what is true now.
 -- KEYS 1 meta
--- ARGV 1-3 genesis, schema, now_us | 4 token of the drain lock to give back when all are assigned, or '' | per proposal: task, agent, nonce, estimate_ms|strategy or estimate_ms|strategy|draw (48 bits in hex, in pools of that order), why
+-- ARGV 1-3 genesis, schema, now_us | 4 token of the drain lock to give back when all are assigned, or '' | per proposal: task, agent, nonce, estimate_ms|strategy or estimate_ms|strategy|draw (48 bits in hex, in pools of that order), why, lane that it was planned in or ''
 -- Returns per proposal: outcome, attempt
--- Outcomes assigned, already, not_pending, not_accepting, full, no_agent, wrong_role
--- Keeps   used + cost <= max at every grant, and a task that must be alone takes all of an agent that holds nothing; inbox, held, leases and counters change together
+-- Outcomes assigned, already, not_pending, moved, not_accepting, full, no_agent, wrong_role, lacks_skill
+-- Keeps   used + cost <= max at every grant, and a task that must be alone takes all of an agent that holds nothing; what was judged
+--      of the task's lane holds for the task, and its agent has the skills that it requires; inbox, held, leases and counters change together
 -- Uses    agent, waiting, task
-local PROPOSALS = (#ARGV - 4) / 5
-if PROPOSALS < 1 or PROPOSALS > 128 or PROPOSALS % 1 ~= 0 then bad('proposals: from 1 to 128, five arguments each') end
-for i = 5, #ARGV, 5 do
+local PROPOSALS = (#ARGV - 4) / 6
+if PROPOSALS < 1 or PROPOSALS > 128 or PROPOSALS % 1 ~= 0 then bad('proposals: from 1 to 128, six arguments each') end
+for i = 5, #ARGV, 6 do
   local estimate_ms, draw = string.match(ARGV[i + 3], '^([^|]*)|[%w._%-]+(|?%x*)$')
   if draw ~= '' and (ORDER ~= 'draw' or #(draw or '') ~= 13) then bad('estimate_ms|strategy: ' .. ARGV[i + 3]) end
   int(estimate_ms, 0, 9007199254740991, 'estimate_ms')
@@ -18,8 +19,8 @@ local KINDS = {}
 local function kind_of(t)
   local kind = KINDS[t.lane]
   if not kind then
-    local f = redis.call('HMGET', k_task(t.id), 'role', 'category', 'cost')
-    kind = { role = f[1], category = f[2], cost = tonumber(f[3]), is_alone = is_alone(t.lane), granted = 0 }
+    local f = redis.call('HMGET', k_task(t.id), 'role', 'category', 'cost', 'r')
+    kind = { role = f[1], category = f[2], cost = tonumber(f[3]), is_alone = is_alone(t.lane), requires = f[4], granted = 0 }
     KINDS[t.lane] = kind
   end
   return kind
@@ -31,14 +32,26 @@ local function load_waiting(id)
   return { id = id, state = f[1], lane = f[2], d = f[3], nonce = f[4], attempt = tonumber(f[5] or 0) }
 end
 
-local function judge(t, agent_id, nonce)
+-- Whether an agent has what a lane requires, as it declares it now: {"skill":level,...} against skill:level,...
+local function has_skills(a, requires)
+  local levels = {}
+  for skill, level in string.gmatch(redis.call('HGET', k_agent(a.id), 'skills') or '', '([^:,]+):(%d+)') do levels[skill] = tonumber(level) end
+  for skill, level in string.gmatch(requires, '"([^"]+)":(%d+)') do
+    if (levels[skill] or 0) < tonumber(level) then return false end
+  end
+  return true
+end
+
+local function judge(t, agent_id, nonce, lane)
   if not t then return 'not_pending' end
   if t.nonce == nonce then return 'already' end
   if t.state ~= 'pending' or t.granted then return 'not_pending' end
+  if lane ~= '' and lane ~= t.lane then return 'moved' end
   local a, kind = load_agent(agent_id), kind_of(t)
   if not a then return 'no_agent' end
   if a.role ~= kind.role then return 'wrong_role' end
   if not accepts(a) then return 'not_accepting' end
+  if kind.requires and not has_skills(a, kind.requires) then return 'lacks_skill' end
   t.units = kind.cost
   if kind.is_alone then
     if a.n > 0 or kind.cost > a.max then return 'full' end
@@ -49,14 +62,14 @@ local function judge(t, agent_id, nonce)
 end
 
 local tasks, grants, reply = {}, {}, {}
-for i = 5, #ARGV, 5 do
+for i = 5, #ARGV, 6 do
   local id, agent_id, nonce = ARGV[i], ARGV[i + 1], ARGV[i + 2]
   local t = tasks[id]
   if t == nil then
     t = load_waiting(id)
     tasks[id] = t
   end
-  local outcome = judge(t, agent_id, nonce)
+  local outcome = judge(t, agent_id, nonce, ARGV[i + 5])
   if outcome == 'assigned' then
     local a, facts, draw = load_agent(agent_id), ARGV[i + 3], ''
     t.granted, t.nonce, t.attempt = true, nonce, t.attempt + 1

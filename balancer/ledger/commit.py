@@ -24,10 +24,12 @@ class Outcome(StrEnum):
     ASSIGNED = "assigned"
     ALREADY = "already"
     NOT_PENDING = "not_pending"
+    MOVED = "moved"
     NOT_ACCEPTING = "not_accepting"
     FULL = "full"
     NO_AGENT = "no_agent"
     WRONG_ROLE = "wrong_role"
+    LACKS_SKILL = "lacks_skill"
 
 
 class Committed(NamedTuple):
@@ -89,6 +91,7 @@ def commit(
         facts = f"{round(p.estimate_s * 1000)}|{p.strategy}"
         if p.draw is not None:
             facts += f"|{p.draw:012x}"
-        args += (p.task, p.agent, p.nonce, facts, f"{p.agent_type}|{pack_scores(p.scores)}")
+        why = f"{p.agent_type}|{pack_scores(p.scores)}"
+        args += (p.task, p.agent, p.nonce, facts, why, p.lane)
     (reply,) = yield [pool.call(SCRIPT, args)]
     return [Committed(Outcome(reply[2 * i]), int(reply[2 * i + 1])) for i in range(len(proposals))]

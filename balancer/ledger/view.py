@@ -123,7 +123,7 @@ class Viewer:
         return RoleView(
             role.name,
             [
-                LaneView(self._lanes[id_], size, heads)
+                LaneView(self._lanes[id_], size, heads, id_)
                 for id_, size, heads in role.lanes
                 if id_ in self._lanes
             ],

@@ -51,7 +51,7 @@ def class_of(max_concurrent: int) -> str:
 
 
 def args_of(*tasks: str) -> list[str | int]:
-    wishes = ((task, "a1", nonce(task), "60000|best_match", "|load=1") for task in tasks)
+    wishes = ((task, "a1", nonce(task), "60000|best_match", "|load=1", "") for task in tasks)
     return ["", *(arg for wish in wishes for arg in wish)]
 
 
@@ -420,13 +420,13 @@ def test_commit_to_a_real_pool_with_a_time_of_the_callers_writes_nothing(pool: P
         lambda args: [],
         lambda args: args[:-1],
         lambda args: [*args, "x"],
-        lambda args: [*args[:9], "nan|best_match", args[10]],
-        lambda args: [*args[:9], "0x10|best_match", args[10]],
-        lambda args: [*args[:9], "-1|best_match", args[10]],
-        lambda args: [*args[:9], "1.5|best_match", args[10]],
-        lambda args: [*args[:9], f"{2**53}|best_match", args[10]],
-        lambda args: [*args[:9], "60000", args[10]],
-        lambda args: [*args[:1], *args[1:6] * 129],
+        lambda args: [*args[:10], "nan|best_match", *args[11:]],
+        lambda args: [*args[:10], "0x10|best_match", *args[11:]],
+        lambda args: [*args[:10], "-1|best_match", *args[11:]],
+        lambda args: [*args[:10], "1.5|best_match", *args[11:]],
+        lambda args: [*args[:10], f"{2**53}|best_match", *args[11:]],
+        lambda args: [*args[:10], "60000", *args[11:]],
+        lambda args: [*args[:1], *args[1:7] * 129],
     ],
     ids=[
         "none",

@@ -40,6 +40,7 @@ def test_view_shows_lanes_heads_classes_and_agents(virtual_pool: Pool) -> None:
         view = look(virtual_pool)
 
     order = float(NOW_US - MEDIUM_US)
+    plain, bugs = Lane("dev", "general", 1), Lane("dev", "bug", 2)
     assert view == View(
         NOW_MS,
         False,
@@ -48,9 +49,12 @@ def test_view_shows_lanes_heads_classes_and_agents(virtual_pool: Pool) -> None:
                 "dev",
                 [
                     LaneView(
-                        Lane("dev", "general", 1), 2, [Head(order, "t1"), Head(order + 2, "t3")]
+                        plain,
+                        2,
+                        [Head(order, "t1"), Head(order + 2, "t3")],
+                        lane_definition(plain)[0],
                     ),
-                    LaneView(Lane("dev", "bug", 2), 1, [Head(order + 1, "t2")]),
+                    LaneView(bugs, 1, [Head(order + 1, "t2")], lane_definition(bugs)[0]),
                 ],
                 [
                     FreeClass(

@@ -231,6 +231,10 @@ class Harness:
             is_open = known.state == "pending" and known.task.role not in self.model.paused
             holds = is_open and free[wish.agent] >= 0
             self.expect(holds, True, f"a fresh plan holds: {wish}")
+            able = self.model.able(known)
+            self.expect(wish.agent in able, True, f"{wish.agent} is one that may have {wish.task}")
+            if set(able) - set(known.tried):
+                self.expect(wish.agent in known.tried, False, f"{wish.task} failed on {wish.agent}")
         waiting = {
             id_
             for id_, task in tasks.items()
@@ -239,17 +243,24 @@ class Harness:
         mark_ms = min(self.model.mark_ms, self.now_ms)
         left = [tasks[id_] for id_ in waiting - {wish.task for wish in plan}]
         for role in {one.task.role for one in left}:
-            fitting: set[str] = set()
+            fitting, kept = set[str](), 0
             for one in (one for one in left if one.task.role == role):
-                avoided = one.avoid if self.now_ms < one.avoid_until_ms else ()
-                for id_, agent in self.model.agents.items():
-                    is_healthy = mark_ms - agent.beat_ms < agent.ttl_ms * 2 // 3
-                    fits = id_ not in busy if one.alone else True
-                    fits = fits and free[id_] >= one.task.cost and id_ not in avoided
-                    if is_healthy and agent.role == role and fits:
-                        fitting.add(id_)
-            # One agent a role may be kept for a task that goes alone, until it holds nothing.
-            kept = int(any(one.alone for one in left if one.task.role == role))
+                able = self.model.able(one)
+                barred = set(one.avoid if self.now_ms < one.avoid_until_ms else ())
+                barred |= set(one.tried if able.keys() - set(one.tried) else ())
+                healthy = {
+                    id_
+                    for id_, agent in able.items()
+                    if mark_ms - agent.beat_ms < agent.ttl_ms * 2 // 3 and id_ not in barred
+                }
+                fits = {
+                    id_
+                    for id_ in healthy
+                    if free[id_] >= one.task.cost and not (one.alone and id_ in busy)
+                }
+                fitting |= fits
+                # One agent a role may be kept for a task that nobody has room for.
+                kept = 1 if healthy and not fits else kept
             self.expect(
                 len(fitting & busy if kept else fitting) <= kept, True, f"{fitting} get no work"
             )

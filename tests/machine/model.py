@@ -116,6 +116,11 @@ class ModelAgent:
     admin: str = ""
     retires_ms: int = 0
 
+    skills: dict[str, int] = field(default_factory=dict)
+
+    def has(self, requires: dict[str, int]) -> bool:
+        return all(self.skills.get(skill, 0) >= level for skill, level in requires.items())
+
     @property
     def used(self) -> int:
         return sum(lease.cost for lease in self.held.values())
@@ -327,11 +332,11 @@ class Model:
         specializations = beat.specializations
         if specializations is None:
             specializations = self.settings.specializations_of(beat.role, beat.type or "")
-        state = "stopped" if beat.mode == "stopped" else "live"
+        state, skills = "stopped" if beat.mode == "stopped" else "live", beat.skills or {}
         heard_ms = now_ms if at[0] > now_ms + 2000 else at[0]
         new = ModelAgent(
-            (beat.role, beat.type, most, set(specializations), beat.interval_ms, beat.ttl_ms),
-            beat.role, most, beat.mode.value, state, beat.boot, [], beat.seq, at, heard_ms, beat.ttl_ms,
+            (beat.role, beat.type, most, set(specializations), beat.interval_ms, beat.ttl_ms, skills),
+            beat.role, most, beat.mode.value, state, beat.boot, [], beat.seq, at, heard_ms, beat.ttl_ms, skills=skills,
         )  # fmt: skip
         self.agents[beat.agent] = new
         self.roles_of_agents.add(beat.role)
@@ -603,20 +608,37 @@ class Model:
             return "other_boot"
         return "retired" if old.held and old.must_retire(now_ms) else ""
 
-    def _refusal(self, task: ModelTask, agent: ModelAgent | None, wish: Proposal) -> str:
+    def _refusal(  # noqa: PLR0911
+        self, task: ModelTask, agent: ModelAgent | None, wish: Proposal
+    ) -> str:
         if task.nonce == wish.nonce:
             return "already"
         if task.state != "pending":
             return "not_pending"
+        if wish.lane not in ("", task.lane):
+            return "moved"
         if agent is None:
             return "no_agent"
         if agent.role != task.task.role:
             return "wrong_role"
         if (agent.state, agent.mode, agent.admin) != ("live", "running", ""):
             return "not_accepting"
+        if not agent.has(task.task.requires):
+            return "lacks_skill"
         cost = agent.max if task.alone else task.task.cost
         is_full = agent.used + cost > agent.max or task.task.cost > agent.max
         return "full" if is_full or (task.alone and agent.held) else ""
+
+    def able(self, task: ModelTask) -> dict[str, ModelAgent]:
+        """Who accepts work and may have the task, were nothing else there."""
+        return {
+            id_: agent
+            for id_, agent in self.agents.items()
+            if (agent.role, agent.state, agent.mode, agent.admin)
+            == (task.task.role, "live", "running", "")
+            and agent.max >= task.task.cost
+            and agent.has(task.task.requires)
+        }
 
     def _close(self, task: ModelTask, how: str) -> None:
         del self.agents[task.agent].held[task.nonce]

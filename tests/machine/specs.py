@@ -25,6 +25,7 @@ class TaskSpec(NamedTuple):
     cost: int
     max_failures: int
     run_timeout_s: float
+    requires: dict[str, int]
     parents: list[int]
     ghost: bool
     asks: tuple[str, ...]  # for a dedup key, a time to start, ...
@@ -36,6 +37,7 @@ class BeatSpec(NamedTuple):
     role: str
     max: int | None
     specs: tuple[str, ...] | None
+    skills: dict[str, int] | None
     mode: Mode
     ttl_ms: int
     holds: int  # bits: which of its leases it names; 16: and one that was never granted
@@ -63,8 +65,9 @@ TASKS = st.builds(
     category=st.sampled_from(CATEGORIES),
     priority=st.sampled_from(Priority),
     cost=st.sampled_from([1, 1, 1, 2, 2, 3, 4]),
-    max_failures=st.sampled_from([2, 2, 1]),
+    max_failures=st.sampled_from([2, 3, 1]),
     run_timeout_s=st.sampled_from([3600.0, 10.0]),
+    requires=st.sampled_from([{}] * 5 + [{"go": 2}, {"go": 5}]),
     parents=st.one_of(st.just([]), st.lists(PICK, max_size=3)),
     ghost=st.sampled_from([False] * 9 + [True]),
     asks=st.sampled_from([()] * 6 + ASKS),
@@ -76,6 +79,7 @@ BEATS = st.builds(
     role=st.sampled_from(["dev", "dev", "ops"]),
     max=st.sampled_from([3, 4, 2, 1, 0, None]),
     specs=st.sampled_from([None, (), ("bug",)]),
+    skills=st.sampled_from([None, {"go": 5}, {"go": 2, "ui": 1}]),
     mode=st.sampled_from([Mode.RUNNING] * 5 + [Mode.STOPPING, Mode.STOPPED]),
     ttl_ms=st.sampled_from([15_000, 6_000]),
     holds=st.integers(0, 31),

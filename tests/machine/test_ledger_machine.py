@@ -142,6 +142,7 @@ class LedgerMachine(RuleBasedStateMachine):
             category=spec.category,
             priority=spec.priority,
             cost=spec.cost,
+            requires=spec.requires,
             max_failures=spec.max_failures,
             run_timeout_s=spec.run_timeout_s,
             depends_on=tuple(sorted(parents | ({"ghost"} if spec.ghost else set()))),
@@ -230,6 +231,7 @@ class LedgerMachine(RuleBasedStateMachine):
             "role": spec.role,
             "max_concurrent": spec.max,
             "specializations": spec.specs,
+            "skills": spec.skills,
             "mode": spec.mode,
             "ttl_ms": spec.ttl_ms,
             "interval_ms": spec.ttl_ms // 3,
@@ -365,7 +367,9 @@ class LedgerMachine(RuleBasedStateMachine):
         self._leave(self.processes[::2])
         workers = [Process(f"w{i}") for i in range(len(ROLES))]
         for process, role in zip(workers, ROLES, strict=True):
-            declared = {"agent": process.id, "role": role, "max_concurrent": 3, "ttl_ms": 30_000}
+            declared: dict[str, Any] = {
+                "agent": process.id, "role": role, "max_concurrent": 3, "ttl_ms": 30_000, "skills": {"go": 9},
+            }  # fmt: skip
             self.h.apply_beats([self._say(process, declared, 0, starts=True)])
         tasks = self.h.model.tasks
         for _ in range(60):

@@ -32,10 +32,10 @@ _Choice = tuple[Rung, Ranked, int]
 class _Line:
     """A lane while a plan is made: its tasks in order, and the classes that may serve it."""
 
-    __slots__ = ("at", "first", "heads", "lane", "options", "rung", "size", "speed")
+    __slots__ = ("at", "first", "heads", "id", "lane", "options", "rung", "size", "speed")
 
     def __init__(self, lane: Lane, view: LaneView, options: list[_Option]) -> None:
-        self.lane, self.size, self.heads = lane, view.size, view.heads
+        self.lane, self.size, self.heads, self.id = lane, view.size, view.heads, view.id
         #: Fastest first; those before `first` have run dry.
         self.options, self.first = options, 0
         self.at = 0
@@ -148,7 +148,7 @@ class _RoleFit:
         is_preferred = head.preference is not None and head.preference.agent == agent.id
         return Proposal(
             head.task, agent.id, nonce, cost, head.estimate_s / rung.speed, _scores(rung, agent, is_preferred),
-            Fit.name, agent.type,
+            Fit.name, agent.type, None, line.id,
         )  # fmt: skip
 
     def _is_held_back(self, line: _Line, head: Head, rung: Rung) -> bool:

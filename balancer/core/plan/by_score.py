@@ -76,7 +76,7 @@ class ByScore:
                 cost = agent.max_concurrent
             out.append((head.order_us, Proposal(
                 head.task, agent.id, next(nonces), cost, head.estimate_s / speed, scores, self._strategy.name,
-                agent.type, number.draw,
+                agent.type, number.draw, role.lanes[i].id,
             )))  # fmt: skip
             if at + 1 < len(heads):
                 heappush(line, (heads[at + 1], i, at + 1))

@@ -25,6 +25,8 @@ class Proposal(NamedTuple):
     agent_type: str = ""
     #: Where the grant puts the agent in a pool whose order is drawn.
     draw: int | None = None
+    #: Id of the lane in which it was judged. What no plan judged names none: it goes to a named agent.
+    lane: str = ""
 
     @property
     def reason(self) -> str:
