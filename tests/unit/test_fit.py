@@ -139,9 +139,9 @@ def test_ladder_compares_a_class_with_all_that_accept_work() -> None:
     ladder = Fleet([(slow, 10), (middle, 4), (near, 3), (fast, 2)]).ladder(Lane("dev", "x", 1))
 
     assert ladder.rung(fast) == Rung(4.0, 0.0, 0, 0.0)
-    assert ladder.rung(near) == Rung(2.05, pytest.approx(4 / 2.05 - 1), 2, 4.0)
+    assert ladder.rung(near) == pytest.approx(Rung(2.05, 4 / 2.05 - 1, 2, 4.0))
     assert ladder.rung(middle) == Rung(2.0, 1.0, 2, 4.0), "2.05 is not more than 5 % faster"
-    assert ladder.rung(slow) == Rung(1.0, 3.0, 9, pytest.approx((8 + 6.15 + 8) / 9))
+    assert ladder.rung(slow) == pytest.approx(Rung(1.0, 3.0, 9, (8 + 6.15 + 8) / 9))
 
 
 def test_ladder_knows_only_who_may_serve_the_lane() -> None:
