@@ -171,7 +171,9 @@ def test_so_many_lanes_that_failed_tasks_make_no_more(virtual_pool: Pool) -> Non
         assert complete(virtual_pool, task, "failed") == "retry"
 
     plain, tried = Lane("dev", "general", 1), Lane("dev", "general", 1, tried=("a1",))
-    lanes = [virtual_pool.client.hget(virtual_pool.keys.task(task), "lane") for task in ("t1", "t2")]
+    lanes = [
+        virtual_pool.client.hget(virtual_pool.keys.task(task), "lane") for task in ("t1", "t2")
+    ]
     assert lanes == [lane_definition(tried)[0], lane_definition(plain)[0]]
     assert submit(virtual_pool, make_task("t3", category="new")) == ["accepted"]
 
