@@ -51,7 +51,9 @@ class Balancer:
         except BaseException:
             self.close()
             raise
-        self._pool = Pool(client, name, found.genesis, found.settings)
+        self._pool = Pool(
+            client, name, found.genesis, found.settings, settings_ver=found.settings_ver
+        )
 
     def submit(
         self,

@@ -11,6 +11,7 @@ from balancer.core.planner import Planner, Proposal
 from balancer.core.view import Head, LaneView, View
 from balancer.ledger import commit as committing
 from balancer.ledger import settle as settling
+from balancer.ledger.configure import refresh
 from balancer.ledger.leases import OpenLease
 from balancer.ledger.pool import Pool
 from balancer.ledger.read import TaskStatus, lane_of
@@ -35,16 +36,30 @@ class Direct:
     """Decides for one pool, outside of any loop. Any number of balancers may drain it meanwhile."""
 
     def __init__(self, pool: Pool) -> None:
-        self._pool, self._viewer, self._planner = pool, Viewer(pool), Planner(pool.settings)
+        self._pool, self._viewer = pool, Viewer(pool, self._pivot)
+        self._planner, self._planned_by = Planner(pool.settings), pool.settings_ver
+
+    def _pivot(self) -> int:
+        return self._planner.pivot()
+
+    def _view(self, limit: int) -> View:
+        """A picture, and a planner that goes by what decides in the pool now."""
+        view = self._viewer.view(0, limit)
+        if view.settings_ver == self._planned_by:
+            return view
+        refresh(self._pool)
+        self._planner, self._planned_by = Planner(self._pool.settings), self._pool.settings_ver
+        return self._viewer.view(0, limit)
 
     def first(self, limit: int) -> list[Proposal]:
         """A plan for the first `limit` tasks of the queue."""
-        return self._planner.plan(self._viewer.view(0, limit), limit)
+        view = self._view(limit)
+        return self._planner.plan(view, limit)
 
     def choose(self, task: TaskStatus) -> Proposal | None:
         """The best agent for one pending task; None when nobody of its role has room."""
         lane = lane_of(self._pool, task.id)
-        view = self._viewer.view(0, 1)
+        view = self._view(1)
         for role in view.roles:
             if lane and role.role == task.role:
                 only = LaneView(lane, 1, [Head(0.0, task.id)], lane_definition(lane)[0])

@@ -14,6 +14,7 @@ from balancer.core.moments import to_us
 from balancer.core.options import ParentPolicy, TaskOptions, dedup_hash
 from balancer.core.payload import encode_body
 from balancer.core.settings import PoolSettings
+from balancer.ledger.configure import refresh
 from balancer.ledger.exchange import Arg, Exchange, exchange
 from balancer.ledger.pool import PoolRef
 from balancer.ledger.script import Script
@@ -201,9 +202,12 @@ def submit(pool: PoolRef, tasks: Sequence[Task]) -> Exchange[list[Submitted]]:
     """
     if not tasks:
         return []
+    if pool.is_behind:
+        yield from refresh.steps(pool)
     packed = [_pack(task, pool.settings) for task in tasks]
     replies = yield [pool.call(SCRIPT, _call(chunk, pool.settings)) for chunk in _chunks(packed)]
-    flat = [word for reply in replies for word in reply]
+    pool.newest_ver = int(replies[-1][-1])
+    flat = [word for reply in replies for word in reply[:-1]]
     return [_answer(task.id, *flat[2 * i : 2 * i + 2]) for i, task in enumerate(tasks)]
 
 
