@@ -53,10 +53,7 @@ local function take_turn(a, draw, text)
   if ORDER == 'draw' then a.turn = (draw ~= '' and tonumber(draw, 16) or spread(text)) - 281474976710656 end
 end
 -- Whether an agent has a turn of the pool's order. When that has changed, whatever comes of an agent next gives it one.
-local function has_turn(a)
-  if ORDER == 'grant' then return a.turn > 0 end
-  return ORDER == 'load' or a.turn < 0
-end
+local function has_turn(a) return ORDER == 'load' or a.turn ~= 0 and (a.turn > 0) == (ORDER == 'grant') end
 
 -- One lease less. Only called where HDEL of its nonce answered 1, so a repeat changes nothing.
 local function give_back(a, cost)
