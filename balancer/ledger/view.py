@@ -212,6 +212,13 @@ class _Role(NamedTuple):
 _PRIORITIES = {priority.value[0]: priority for priority in Priority}
 
 
+def read_head(pool: Pool, task_id: str) -> Head:
+    """One task as the head of a lane, wherever it stands in it."""
+    order, effort, d, p = pool.client.hmget(pool.keys.task(task_id), "order_us", "e", "d", "p")
+    (head,) = _heads([task_id, order or "0", effort or "", (d or "")[:1] + (p or "")])
+    return head
+
+
 def _heads(row: list[str]) -> list[Head]:
     out = []
     for task, order, effort, how in zip(row[::4], row[1::4], row[2::4], row[3::4], strict=True):
