@@ -8,7 +8,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from balancer.core.model import Agent, LoadMetrics, Priority, Task
-from balancer.exchanges import agents, fleet, lives, queues, submitting, tasks, waiting
+from balancer.core.settings import PoolSettings
+from balancer.exchanges import agents, configuring, fleet, lives, queues, submitting, tasks, waiting
 from balancer.exchanges.awaiting import AsyncDriver
 from balancer.exchanges.opening import DEADLINE_S, address, opened
 from balancer.exchanges.watching import Callback
@@ -164,6 +165,10 @@ class AsyncBalancer:
     async def retire_agent(self, agent_id: str, deadline_s: float) -> int:
         """Let an agent go. See Balancer.retire_agent."""
         return await self._ask(agents.retire(await self.pool(), agent_id, deadline_s))
+
+    async def configure(self, **changes: Any) -> PoolSettings:
+        """Change what decides in the pool, while it works. See Balancer.configure."""
+        return await self._ask(configuring.configure(await self.pool(), changes))
 
     async def pool(self) -> PoolRef:
         """The opened pool; looked for once."""

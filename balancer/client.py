@@ -7,7 +7,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from balancer.core.model import Agent, LoadMetrics, Priority, Task
-from balancer.exchanges import agents, fleet, lives, queues, submitting, tasks, waiting
+from balancer.core.settings import PoolSettings
+from balancer.exchanges import agents, configuring, fleet, lives, queues, submitting, tasks, waiting
 from balancer.exchanges.blocking import BlockingDriver
 from balancer.exchanges.opening import DEADLINE_S, address, opened
 from balancer.exchanges.watching import Callback
@@ -52,7 +53,9 @@ class Balancer:
         except BaseException:
             self.close()
             raise
-        self._pool = Pool(client, name, found.genesis, found.settings)
+        self._pool = Pool(
+            client, name, found.genesis, found.settings, settings_ver=found.settings_ver
+        )
 
     def submit(
         self,
@@ -275,6 +278,22 @@ class Balancer:
             NotFound: no such agent.
         """
         return self._ask(agents.retire(self._pool, agent_id, deadline_s))
+
+    def configure(self, **changes: Any) -> PoolSettings:
+        """Change what decides in the pool, while it works; the settings as they are now. Balancers hear
+        of it within a second, producers with their next call. Where it changes the order of the queue,
+        what waits is scored again, some thousands of tasks a second.
+
+        Args:
+            changes: settings by their names (docs/configuration.md). Tables are changed key by key;
+                None takes a key out, so that its default counts.
+
+        Raises:
+            InvalidInput: a setting breaks its rule; nothing was changed.
+            Conflict: somebody else changed them in the same moment.
+            Misconfigured: the strategy cannot be loaded here.
+        """
+        return self._ask(configuring.configure(self._pool, changes))
 
     @property
     def pool(self) -> Pool:

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from balancer.cli import agent, config, errors, options, output, pool, queue, task
+from balancer.cli.configure import configure
 from balancer.cli.demo import demo
 from balancer.cli.dev import dev
 from balancer.cli.doctor import doctor
@@ -44,6 +45,7 @@ for command in (
     submit,
     pool.status,
     pool.audit,
+    configure,
     doctor,
     health,
     schema,

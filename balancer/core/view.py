@@ -103,3 +103,5 @@ class View(NamedTuple):
     roles: list[RoleView]
     #: Where the view starts in a pool of the order `draw`.
     pivot: int = 0
+    #: Version of the settings that decided in the pool then.
+    settings_ver: int = 1

@@ -13,6 +13,7 @@ from balancer.exchanges.room import with_room
 from balancer.exchanges.watching import Callback, Driver
 from balancer.inputs import check_callback, check_cycles, listed, made_task, stored
 from balancer.ledger import submit as submitting
+from balancer.ledger.configure import refresh
 from balancer.ledger.exchange import Exchange
 from balancer.ledger.pool import PoolRef
 from balancer.ledger.submit import Submitted
@@ -64,11 +65,13 @@ def submit_many(
 
 
 def _sent(pool: PoolRef, made: list[Task]) -> Exchange[list[Submitted]]:
+    if pool.is_behind:
+        yield from refresh.steps(pool)
     try:
         asks = submitting.asked(pool, made)
     except ValueError as error:
         raise InvalidInput(f"{_too_large(made)}{error}") from None
-    return submitting.told(made, (yield asks))
+    return submitting.told(pool, made, (yield asks))
 
 
 def _too_large(made: list[Task]) -> str:

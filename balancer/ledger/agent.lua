@@ -1,8 +1,5 @@
 -- Agents: loaded once, changed as plain fields, saved once; index, class sums and counters follow from the difference.
 local AGENTS, AGENT_IDS, FREE = {}, {}, {}
--- Which agent of a class comes first: `load` (the free index itself), or by turn: `grant` (least recently granted), `draw` (at random).
-local ORDER = META[6]
-local HAS_TURNS = ORDER ~= 'load'
 local AGENT_FIELDS = { 'used', 'n', 'freed_us', 'role', 'class', 'max', 'boot', 'mode', 'state', 'admin', 'turn' }
 
 local function cap_of(a) return a.state == 'live' and a.max or 0 end
@@ -50,11 +47,13 @@ local function untell(a)
 end
 
 -- An agent's turn after a grant, or when it joins: the end of the line, or a place at random: what the caller drew (48 bits in hex),
--- else what follows from a boot or a nonce.
+-- else what follows from a boot or a nonce. Turns above 0 are of the order `grant`, those below of `draw`; 0 is none.
 local function take_turn(a, draw, text)
   if ORDER == 'grant' then a.turn = tick_us() end
-  if ORDER == 'draw' then a.turn = draw ~= '' and tonumber(draw, 16) or spread(text) end
+  if ORDER == 'draw' then a.turn = (draw ~= '' and tonumber(draw, 16) or spread(text)) - 281474976710656 end
 end
+-- Whether an agent has a turn of the pool's order. When that has changed, whatever comes of an agent next gives it one.
+local function has_turn(a) return ORDER == 'load' or a.turn ~= 0 and (a.turn > 0) == (ORDER == 'grant') end
 
 -- One lease less. Only called where HDEL of its nonce answered 1, so a repeat changes nothing.
 local function give_back(a, cost)
@@ -84,13 +83,14 @@ end
 
 local function save_agent(a)
   local old, free, cap, open, live = a.old, free_of(a), cap_of(a), open_of(a), a.state == 'live' and 1 or 0
+  if HAS_TURNS and not has_turn(a) then take_turn(a, '', a.id .. a.boot) end
   if a.turn ~= old.turn then redis.call('HSET', k_agent(a.id), 'turn', str(a.turn)) end
   if open ~= old.open or a.class ~= old.class then
     add(k_capacity(old.role), old.class, -old.open)
     add(k_capacity(a.role), a.class, open)
     MOVED[old.role], MOVED[a.role] = true, true
   end
-  local same = a.class == old.class and a.freed_us == old.freed_us and a.used == old.used and a.n == old.n
+  local same = a.class == old.class and a.freed_us == old.freed_us and a.used == old.used and a.n == old.n and a.turn == old.turn
   if same and free == old.free and live == old.live then return end
   if a.freed_us ~= old.freed_us then
     redis.call('HSET', k_agent(a.id), 'used', text(a.used), 'n', text(a.n), 'freed_us', str(a.freed_us))
@@ -101,10 +101,10 @@ local function save_agent(a)
     redis.call('ZREM', k_free(old.class), a.id)
     if HAS_TURNS then redis.call('ZREM', k_turn(old.class), a.id) end
   end
-  if free > 0 and (free ~= old.free or a.class ~= old.class or a.freed_us ~= old.freed_us) then
+  if free > 0 and (free ~= old.free or a.class ~= old.class or a.freed_us ~= old.freed_us or a.turn ~= old.turn) then
     local rank = math.floor(1000 * a.used / a.max) * 4398046511104 + math.floor(a.freed_us / 1000)
     put(FREE, k_free(a.class), str(rank), a.id)
-    if HAS_TURNS then put(FREE, k_turn(a.class), str(a.turn), a.id) end
+    if a.turn ~= 0 and HAS_TURNS then put(FREE, k_turn(a.class), str(a.turn), a.id) end
   end
   add(k_fc(old.role), old.class, -old.free)
   add(k_fc(a.role), a.class, free)

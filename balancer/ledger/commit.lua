@@ -1,6 +1,6 @@
 -- commit: proposals become assignments, each checked again against what is true now.
 -- KEYS 1 meta
--- ARGV 1-3 genesis, schema, now_us | 4 token of the drain lock to give back when all are assigned, or '' | per proposal: task, agent, nonce, estimate_ms|strategy or estimate_ms|strategy|draw (48 bits in hex, in pools of that order), why, lane that it was planned in or ''
+-- ARGV 1-3 genesis, schema, now_us | 4 token of the drain lock to give back when all are assigned, or '' | per proposal: task, agent, nonce, estimate_ms|strategy or estimate_ms|strategy|draw (48 bits in hex; counts in pools of that order), why, lane that it was planned in or ''
 -- Returns per proposal: outcome, attempt
 -- Outcomes assigned, already, not_pending, moved, not_accepting, full, no_agent, wrong_role, lacks_skill
 -- Keeps   used + cost <= max at every grant, and a task that must be alone takes all of an agent that holds nothing; what was judged
@@ -8,9 +8,12 @@
 -- Uses    agent, waiting, task
 local PROPOSALS = (#ARGV - 4) / 6
 if PROPOSALS < 1 or PROPOSALS > 128 or PROPOSALS % 1 ~= 0 then bad('proposals: from 1 to 128, six arguments each') end
+local is_drawn = false
 for i = 5, #ARGV, 6 do
   local estimate_ms, draw = string.match(ARGV[i + 3], '^([^|]*)|[%w._%-]+(|?%x*)$')
-  if draw ~= '' and (ORDER ~= 'draw' or #(draw or '') ~= 13) then bad('estimate_ms|strategy: ' .. ARGV[i + 3]) end
+  -- A plan may have been made before the pool's order changed.
+  is_drawn = is_drawn or draw ~= ''
+  if draw ~= '' and #(draw or '') ~= 13 then bad('estimate_ms|strategy: ' .. ARGV[i + 3]) end
   int(estimate_ms, 0, 9007199254740991, 'estimate_ms')
 end
 
@@ -74,7 +77,7 @@ for i = 5, #ARGV, 6 do
     local a, facts, draw = load_agent(agent_id), ARGV[i + 3], ''
     t.granted, t.nonce, t.attempt = true, nonce, t.attempt + 1
     a.used, a.n = a.used + t.units, a.n + 1
-    if ORDER == 'draw' then facts, draw = string.match(facts, '^(%d+|[%w._%-]+)|?(%x*)$') end
+    if is_drawn then facts, draw = string.match(facts, '^(%d+|[%w._%-]+)|?(%x*)$') end
     if HAS_TURNS then take_turn(a, draw, nonce) end
     grants[#grants + 1] = { t = t, a = a, kind = KINDS[t.lane], facts = facts, why = ARGV[i + 4] }
   end

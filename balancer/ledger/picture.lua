@@ -5,7 +5,7 @@ local PAGE
 local PIVOT
 
 -- The answer, one flat list.
-local reply, said = { str(now_ms), redis.call('HGET', KEYS[1], 'hb_mark_ms'), 0, 0, ORDER }, 5
+local reply, said = { str(now_ms), redis.call('HGET', KEYS[1], 'hb_mark_ms'), 0, 0, ORDER, META[8] }, 6
 local function say(word)
   said = said + 1
   reply[said] = word
@@ -61,8 +61,9 @@ local function first_in_turn(cid, most)
   local ids, shown, extra = {}, {}, 0
   if ORDER == 'grant' then ids = redis.call('ZRANGE', k_turn(cid), 0, most - 1) end
   if ORDER == 'draw' then
-    ids = redis.call('ZRANGEBYSCORE', k_turn(cid), str(PIVOT), '+inf', 'LIMIT', 0, most)
-    local rest = redis.call('ZRANGEBYSCORE', k_turn(cid), '-inf', '(' .. str(PIVOT), 'LIMIT', 0, most - #ids)
+    local from = str(PIVOT - 281474976710656)
+    ids = redis.call('ZRANGEBYSCORE', k_turn(cid), from, '+inf', 'LIMIT', 0, most)
+    local rest = redis.call('ZRANGEBYSCORE', k_turn(cid), '-inf', '(' .. from, 'LIMIT', 0, most - #ids)
     for _, id in ipairs(rest) do ids[#ids + 1] = id end
   end
   for _, id in ipairs(ids) do shown[id] = true end
@@ -85,6 +86,7 @@ local function say_agents(ids)
   end
   for _, id in ipairs(ids) do
     local f = redis.call('HMGET', k_agent(id), 'used', 'freed_us', 'beat_ms', 'd', 'turn')
+    f[5] = f[5] or '0'
     -- As text a number keeps all its digits.
     if ORDER == 'grant' then f[5] = str(math.max(now_us, clock_us) - tonumber(f[5])) end
     say(id)

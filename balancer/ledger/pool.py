@@ -28,6 +28,7 @@ class PoolRef:
         settings: what decides in it.
         clock: microseconds, for pools that were created as virtual; None for real ones.
         in_cluster: whether it is in a Redis Cluster.
+        settings_ver: which settings these are.
     """
 
     def __init__(
@@ -37,10 +38,24 @@ class PoolRef:
         settings: PoolSettings,
         clock: Callable[[], int] | None = None,
         in_cluster: bool = False,
+        *,
+        settings_ver: int = 1,
     ) -> None:
         self.name, self.genesis, self.settings, self.clock = name, genesis, settings, clock
+        #: Version of those settings, and the newest that anything was heard of.
+        self.settings_ver = self.newest_ver = settings_ver
         self.keys = Keys(name)
         self._keys_of_calls = keys_of_calls(name, in_cluster)
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether the pool has been configured anew since its settings were read."""
+        return self.newest_ver != self.settings_ver
+
+    def adopt(self, settings: PoolSettings, settings_ver: int) -> None:
+        """Go by these settings from now on."""
+        self.settings = settings
+        self.settings_ver = self.newest_ver = settings_ver
 
     def head(self) -> list[Arg]:
         """What every script's ARGV starts with."""
@@ -60,6 +75,7 @@ class Pool(PoolRef):
         genesis: random identity of the pool; scripts refuse any other.
         settings: what decides in it.
         clock: microseconds, for pools that were created as virtual; None for real ones.
+        settings_ver: which settings these are.
     """
 
     def __init__(
@@ -69,8 +85,12 @@ class Pool(PoolRef):
         genesis: str,
         settings: PoolSettings,
         clock: Callable[[], int] | None = None,
+        *,
+        settings_ver: int = 1,
     ) -> None:
-        super().__init__(name, genesis, settings, clock, is_cluster(client))
+        super().__init__(
+            name, genesis, settings, clock, is_cluster(client), settings_ver=settings_ver
+        )
         self.client = client
 
     @classmethod
@@ -90,28 +110,26 @@ class Pool(PoolRef):
             SchemaMismatch: the pool is of an older version, or needs a newer one.
         """
         settings = settings or PoolSettings()
-        bounds: list[Arg] = ["max_cost", settings.max_cost, "max_pending", settings.max_pending]
-        for role, own in settings.roles.items():
-            if own.max_cost is not None:
-                bounds += [f"max_cost:{role}", own.max_cost]
-            if own.max_pending is not None:
-                bounds += [f"max_pending:{role}", own.max_pending]
         mode = "virtual" if clock else "real"
-        strategy = make_strategy(settings)
-        order_by = QueueOrder.of(settings, queue_of(strategy)).packed()
-        json = settings.model_dump_json()
-        args: list[Arg] = [new_nonce(), SCHEMA, mode, json, strategy.order, order_by, *bounds]
+        args: list[Arg] = [new_nonce(), SCHEMA, mode, *stored_settings(settings)]
         call = Call(INIT, keys_of_calls(name, is_cluster(client)), args)
         (reply,) = answered(client, Round([call]))
         if reply[0] == "not_empty":
             raise SafeStop(
                 f"pool {name!r}: its keys are in this Redis, but its identity (meta) is not"
             )
-        _, genesis, schema, min_reader, stored_mode, stored = reply
+        _, genesis, schema, min_reader, stored_mode, ver, stored = reply
         _check_schema(name, schema, min_reader)
         if stored_mode != mode:
             raise BadArgument(f"clock: pool {name!r} is {stored_mode}, not {mode}")
-        return cls(client, name, genesis, PoolSettings.model_validate_json(stored), clock)
+        return cls(
+            client,
+            name,
+            genesis,
+            PoolSettings.model_validate_json(stored),
+            clock,
+            settings_ver=int(ver),
+        )
 
     @classmethod
     def open(cls, client: TextRedis, name: str, clock: Callable[[], int] | None = None) -> Self:
@@ -122,7 +140,9 @@ class Pool(PoolRef):
             SchemaMismatch: it is of an older version, or needs a newer one.
         """
         found = drive(client, opening(name, is_cluster(client)))
-        return cls(client, name, found.genesis, found.settings, clock)
+        return cls(
+            client, name, found.genesis, found.settings, clock, settings_ver=found.settings_ver
+        )
 
     def verify(self) -> None:
         """Check that this Redis still holds the pool that was opened. Reads only.
@@ -189,12 +209,29 @@ def opening(name: str, in_cluster: bool) -> Exchange[PoolRef]:
         SchemaMismatch: it is of an older version, or needs a newer one.
     """
     keys = Keys(name)
-    (genesis, *versions), stored = yield [
-        ("HMGET", keys.meta, "genesis", "schema", "min_reader"),
+    (genesis, ver, *versions), stored = yield [
+        ("HMGET", keys.meta, "genesis", "settings_ver", "schema", "min_reader"),
         ("HGET", keys.settings, "json"),
     ]
     if genesis is None or stored is None:
         raise PoolMissing(f"there is no pool {name!r} in this Redis")
     _check_schema(name, *versions)
     settings = PoolSettings.model_validate_json(stored)
-    return PoolRef(name, genesis, settings, in_cluster=in_cluster)
+    return PoolRef(name, genesis, settings, in_cluster=in_cluster, settings_ver=int(ver))
+
+
+def stored_settings(settings: PoolSettings) -> list[Arg]:
+    """Settings as scripts take them: the whole as JSON, then what they go by themselves.
+
+    Raises:
+        Misconfigured: the settings name a strategy that cannot be loaded.
+    """
+    strategy = make_strategy(settings)
+    order_by = QueueOrder.of(settings, queue_of(strategy)).packed()
+    bounds: list[Arg] = ["max_cost", settings.max_cost, "max_pending", settings.max_pending]
+    for role, own in settings.roles.items():
+        if own.max_cost is not None:
+            bounds += [f"max_cost:{role}", own.max_cost]
+        if own.max_pending is not None:
+            bounds += [f"max_pending:{role}", own.max_pending]
+    return [settings.model_dump_json(), strategy.order, order_by, *bounds]

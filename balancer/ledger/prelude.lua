@@ -1,6 +1,6 @@
 -- Before every script: checks the pool, owns the clock, names the keys, gathers counters and events.
 local P = string.sub(KEYS[1], 1, -5)
-local META = redis.call('HMGET', KEYS[1], 'schema', 'min_reader', 'genesis', 'clock', 'clock_us', 'order', 'memory_full')
+local META = redis.call('HMGET', KEYS[1], 'schema', 'min_reader', 'genesis', 'clock', 'clock_us', 'order', 'memory_full', 'settings_ver')
 if not META[3] then return redis.error_reply('SAFE_STOP there is no pool at ' .. KEYS[1]) end
 if META[3] ~= ARGV[1] then return redis.error_reply('SAFE_STOP the pool is not the one that was opened') end
 -- Not told by comparing alone: nothing is larger or smaller than "nan".
@@ -10,9 +10,12 @@ end
 
 -- New work is refused while Redis' memory is nearly used up.
 local MEMORY_FULL = META[7]
+-- Which agent of a class comes first: `load` (the free index itself), or by turn: `grant` (least recently granted), `draw` (at random).
+-- A pool that went by turns once goes on keeping them: `load|turns`.
+local ORDER, HAS_TURNS = string.match(META[6], '^%a+'), META[6] ~= 'load'
 local K = {
   settings = P .. 'settings', roles = P .. 'roles', lanedef = P .. 'lanedef', laneref = P .. 'laneref',
-  scheduled = P .. 'scheduled', expiry = P .. 'expiry', blocked = P .. 'blocked', release = P .. 'release', failed = P .. 'failed', leases = P .. 'leases',
+  scheduled = P .. 'scheduled', expiry = P .. 'expiry', blocked = P .. 'blocked', release = P .. 'release', rescore = P .. 'rescore', failed = P .. 'failed', leases = P .. 'leases',
   completed = P .. 'completed', dead = P .. 'dead', cancelled = P .. 'cancelled', classdef = P .. 'classdef',
   classn = P .. 'classn', alive = P .. 'alive', gone = P .. 'gone', agent_timers = P .. 'agent_timers',
   pool = P .. 'pool', heartbeats = P .. 'heartbeats', completions = P .. 'completions', events = P .. 'events',

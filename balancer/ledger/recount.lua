@@ -13,9 +13,9 @@ for _, record in ipairs(redis.call('HVALS', k_held(a.id))) do
   n = n + 1
 end
 local before = { a.used, a.n }
-if used == a.used and n == a.n then return { 'exact', used, used, n, n } end
+local outcome = used == a.used and n == a.n and 'exact' or 'mended'
 a.used, a.n = used, n
-event('recounted', '-', a.id, before[1] .. ' ' .. used)
+if outcome == 'mended' then event('recounted', '-', a.id, before[1] .. ' ' .. used) end
 save_agents()
 save_common()
-return { 'mended', before[1], used, before[2], n }
+return { outcome, before[1], used, before[2], n }

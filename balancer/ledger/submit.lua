@@ -2,7 +2,7 @@
 -- KEYS 1 meta
 -- ARGV 1-3 genesis, schema, now_us | 4 lanes | per lane: id, role, category, cost, definition, prior_ms
 --      then per task: id, lane number, d (packed facts), body, '' or options|not_before_us, '' or hints, parents, parent ids...
--- Returns per task: outcome, detail (of a duplicate: state, and the id of the task that holds the dedup key)
+-- Returns per task: outcome, detail (of a duplicate: state, and the id of the task that holds the dedup key); then settings_ver
 -- Outcomes accepted, scheduled, blocked, duplicate, conflict, queue_full, redis_full, unknown_parent, dead_parent, skipped, expired, cost_over_max, too_many_lanes, too_many_roles, too_many_children
 -- Keeps   a task id names one definition for ever, a dedup key one task; a parent exists before its child, so there is no cycle
 -- Uses    waiting, task, intake
@@ -125,4 +125,5 @@ for _, l in ipairs(lanes) do
 end
 save_tasks()
 save_common()
+reply[#reply + 1] = META[8]
 return reply

@@ -15,6 +15,7 @@ from balancer.core.moments import to_us
 from balancer.core.options import ParentPolicy, TaskOptions, dedup_hash
 from balancer.core.payload import encode_body
 from balancer.core.settings import PoolSettings
+from balancer.ledger.configure import refresh
 from balancer.ledger.exchange import Arg, Call, Exchange, exchange
 from balancer.ledger.pool import PoolRef
 from balancer.ledger.script import Script
@@ -225,9 +226,12 @@ def asked(pool: PoolRef, tasks: Sequence[Task]) -> list[Call]:
     return [pool.call(SCRIPT, _call(chunk)) for chunk in _chunks(packed)]
 
 
-def told(tasks: Sequence[Task], replies: Sequence[list[str]]) -> list[Submitted]:
-    """What became of them."""
-    words = iter([word for reply in replies for word in reply])
+def told(pool: PoolRef, tasks: Sequence[Task], replies: Sequence[list[str]]) -> list[Submitted]:
+    """What became of them; each reply ends with the version of the pool's settings."""
+    if not replies:
+        return []
+    pool.newest_ver = int(replies[-1][-1])
+    words = iter([word for reply in replies for word in reply[:-1]])
     return [
         _answer(task.id, word, detail)
         for task, word, detail in zip(tasks, words, words, strict=True)
@@ -242,7 +246,9 @@ def submit(pool: PoolRef, tasks: Sequence[Task]) -> Exchange[list[Submitted]]:
     Raises:
         ValueError: a body is too large; nothing was sent.
     """
-    return told(tasks, (yield asked(pool, tasks)))
+    if pool.is_behind:
+        yield from refresh.steps(pool)
+    return told(pool, tasks, (yield asked(pool, tasks)))
 
 
 def _answer(task_id: str, word: str, detail: str) -> Submitted:

@@ -2,7 +2,7 @@
 -- KEYS 1 meta
 -- ARGV 1-3 genesis, schema, now_us | 4 grace_ms after a gap | 5 gap_ms that counts as one | 6 keep_ms of heartbeats | 7 forget_ms: after that an agent that is gone is forgotten
 --      8 used_memory | 9 maxmemory (0: no limit, or not known) | 10 high_permille of it at which new work is refused
--- Returns {grace (0, 1), tries or scheduled tasks due (0, 1), leases due (0, 1), parents to release (0, 1), {agents to look at}, waiting tasks to expire (0, 1), memory full (0, 1)}
+-- Returns {grace (0, 1), tries or scheduled tasks due (0, 1), leases due (0, 1), parents to release (0, 1), {agents to look at}, waiting tasks to expire (0, 1), memory full (0, 1), tasks to score again (0, 1), settings_ver}
 -- Outcomes -
 -- Keeps   nobody is judged by a clock that jumped: no verdict until the grace has passed; memory is full until a twentieth below the mark
 -- Uses    agent
@@ -46,4 +46,5 @@ local function due(key, upto) return #redis.call('ZRANGEBYSCORE', key, '-inf', u
 return {
   now_ms < grace_until_ms and 1 or 0, math.max(due(K.failed, str(now_us)), due(K.scheduled, str(now_us))), due(K.leases, str(now_us)), redis.call('EXISTS', K.release),
   redis.call('ZRANGEBYSCORE', K.agent_timers, '-inf', str(now_ms), 'LIMIT', 0, 200), due(K.expiry, str(now_us)), full and 1 or 0,
+  redis.call('EXISTS', K.rescore), META[8],
 }

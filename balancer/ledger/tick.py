@@ -43,7 +43,8 @@ def read_memory(pool: Pool) -> Memory:
 
 class Ticked(NamedTuple):
     """What is due now. `tries_due`: retries or scheduled tasks. `agents`: at most 200 to call reclaim for.
-    `memory_full`: new tasks are refused, so that completions fit.
+    `memory_full`: new tasks are refused, so that completions fit. `rescore_due`: waiting tasks have
+    the place that earlier settings gave them.
     """
 
     in_grace: bool
@@ -53,6 +54,8 @@ class Ticked(NamedTuple):
     agents: list[str]
     expiry_due: bool
     memory_full: bool
+    rescore_due: bool
+    settings_ver: int
 
 
 def tick(
@@ -67,7 +70,7 @@ def tick(
     """Notice a stopped or jumping clock, trim heartbeats, judge Redis' memory, and say what is due."""
     high_permille = round(1000 * pool.settings.memory_high_share)
     args = [grace_ms, gap_ms, keep_ms, forget_ms, memory.used, memory.limit, high_permille]
-    grace, tries, leases, release, agents, expiry, full = pool.run(SCRIPT, args)
+    grace, tries, leases, release, agents, expiry, full, rescore, ver = pool.run(SCRIPT, args)
     return Ticked(
         bool(grace),
         bool(tries),
@@ -76,4 +79,6 @@ def tick(
         list(agents),
         bool(expiry),
         bool(full),
+        bool(rescore),
+        int(ver),
     )

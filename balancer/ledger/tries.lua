@@ -65,8 +65,8 @@ local function named_in_lane(t, list)
   return names
 end
 
--- Lanes with marks beyond this many would keep new kinds of work out of the pool: then a task stays where it is.
-local function has_room_for_lane() return redis.call('HLEN', K.lanedef) < 10000 end
+-- The last thousand lanes are for new kinds of work: beyond these a task stays where it is, and nobody is barred from it.
+local function has_room_for_lane() return redis.call('HLEN', K.lanedef) < 9000 end
 
 -- A try failed: its agent joins those who do not get the task again before everyone who could had it.
 local function mark_tried(t)

@@ -70,13 +70,15 @@ class Viewer:
 
     def _read(self, reply: list[Any], pivot: int) -> View:
         words = _Words(reply)
-        now_ms, mark_ms, more, roles, order_ = words.some(5)
+        now_ms, mark_ms, more, roles, order_, ver = words.some(6)
         order = Order(order_)
         found = [_Role.read(words, FACTS + (order is not Order.LOAD)) for _ in range(roles)]
         self._learn(found)
         at = _Moment(min(int(now_ms), int(mark_ms)), order, pivot)
         start = pivot if order is Order.DRAW else 0
-        return View(int(now_ms), bool(more), [self._role_view(role, at) for role in found], start)
+        return View(
+            int(now_ms), bool(more), [self._role_view(role, at) for role in found], start, int(ver)
+        )
 
     def _learn(self, roles: list[_Role]) -> None:
         """Fetch the definitions not met before. One that is gone by now is left out of this view."""
@@ -208,6 +210,13 @@ class _Role(NamedTuple):
 
 #: By the first letter.
 _PRIORITIES = {priority.value[0]: priority for priority in Priority}
+
+
+def read_head(pool: Pool, task_id: str) -> Head:
+    """One task as the head of a lane, wherever it stands in it."""
+    order, effort, d, p = pool.client.hmget(pool.keys.task(task_id), "order_us", "e", "d", "p")
+    (head,) = _heads([task_id, order or "0", effort or "", (d or "")[:1] + (p or "")])
+    return head
 
 
 def _heads(row: list[str]) -> list[Head]:

@@ -16,6 +16,7 @@ from balancer.core.names import new_nonce
 from balancer.core.planner import NOBODY, Planner
 from balancer.core.view import View
 from balancer.ledger import commit as committing
+from balancer.ledger.configure import refresh
 from balancer.ledger.pool import UNLOCK, Pool
 from balancer.ledger.view import Viewer
 from balancer.loops.loop import Loop
@@ -60,8 +61,8 @@ class Drainer(Loop):
     def __init__(self, pool: Pool, waiting: TextRedis, tick_s: float = TICK_S) -> None:
         super().__init__(pool)
         self._pool, self._waiting, self._tick_s = pool, waiting, tick_s
-        self._planner = Planner(pool.settings)
-        self._viewer = Viewer(pool, self._planner.pivot)
+        self._planner, self._planned_by = Planner(pool.settings), pool.settings_ver
+        self._viewer = Viewer(pool, self._pivot)
         self._again, self._busy, self._woken = True, False, True
         self._page, self._locked = 0, False
 
@@ -87,6 +88,9 @@ class Drainer(Loop):
             return Drained(busy=True)
         self._locked = bool(first.roles)
         try:
+            if first.settings_ver != self._planned_by:
+                self._adopt(first.settings_ver)
+                first = self._viewer.view()
             done = self._drain(first, token)
         finally:
             if self._locked:
@@ -95,6 +99,18 @@ class Drainer(Loop):
         if done.assigned or done.rejected:
             log.debug("drained", assigned=done.assigned, rejected=done.rejected)
         return done
+
+    def _pivot(self) -> int:
+        return self._planner.pivot()
+
+    def _adopt(self, settings_ver: int) -> None:
+        """Plan by what decides in the pool now."""
+        pool = self._pool
+        if pool.settings_ver != settings_ver:
+            refresh(pool)
+        settings_ver = pool.settings_ver
+        self._planner, self._planned_by = Planner(pool.settings), settings_ver
+        log.info("settings_adopted", settings_ver=settings_ver, strategy=pool.settings.strategy)
 
     def _drain(self, view: View, token: str) -> Drained:
         """Page after page of lanes until nothing fits or the time is over. The commit that ends a pass
@@ -130,3 +146,5 @@ class Drainer(Loop):
                 # Only a change is worth going on for at once; the tick comes by anyway.
                 return Drained(assigned, rejected, more=self._woken or assigned > 0)
             view = self._viewer.view(page)
+            if view.settings_ver != self._planned_by:
+                return Drained(assigned, rejected, more=True)

@@ -13,12 +13,14 @@ from typing import NamedTuple
 import structlog
 
 from balancer.ledger import recount as recounting
+from balancer.ledger.configure import refresh
 from balancer.ledger.due import due
 from balancer.ledger.expire import expire
 from balancer.ledger.gc import gc
 from balancer.ledger.pool import Pool
 from balancer.ledger.reclaim import Outcome, reclaim
 from balancer.ledger.release import release
+from balancer.ledger.rescore import rescore
 from balancer.ledger.retire import retire
 from balancer.ledger.tick import read_memory, tick
 from balancer.ledger.timeout import timeout
@@ -47,6 +49,7 @@ class Swept(NamedTuple):
     released: int
     forgotten: int
     mended: int
+    rescored: int
     in_grace: bool
 
 
@@ -80,6 +83,8 @@ class Sweeper(Loop):
         pool, moved, timed_out, expired, released = self._pool, 0, 0, 0, 0
         now = tick(pool, memory=read_memory(pool))
         self._note_memory(now.memory_full)
+        if now.settings_ver != pool.settings_ver:
+            refresh(pool)
         lost, taken = self._reclaim(now.agents)
         for _ in range(PAGES if now.leases_due else 0):
             over = timeout(pool)
@@ -103,9 +108,9 @@ class Sweeper(Loop):
                 break
         swept = Swept(
             lost, taken, moved, timed_out, expired, released, self._forget(), self._recount(),
-            now.in_grace,
+            self._rescore() if now.rescore_due else 0, now.in_grace,
         )  # fmt: skip
-        if any(swept[:5]) or swept.forgotten or swept.mended:
+        if any(swept[:5]) or swept.forgotten or swept.mended or swept.rescored:
             log.info("swept", **swept._asdict())
         return swept
 
@@ -149,6 +154,15 @@ class Sweeper(Loop):
                 self._forget_at = time.monotonic() + FORGET_S * random.uniform(0.8, 1.2)
                 break
         return forgotten
+
+    def _rescore(self) -> int:
+        looked = 0
+        for _ in range(PAGES):
+            page = rescore(self._pool)
+            looked += page.looked
+            if not page.more:
+                break
+        return looked
 
     def _recount(self) -> int:
         """A few agents a sweep, round and round. A difference is a bug somewhere: it is mended and

@@ -28,6 +28,7 @@ class Keys:
         self.expiry = f"{prefix}expiry"  # ZSET moment_us
         self.blocked = f"{prefix}blocked"  # ZSET accepted_us
         self.release = f"{prefix}release"  # ZSET ended_us
+        self.rescore = f"{prefix}rescore"  # HASH
         self.failed = f"{prefix}failed"  # ZSET due_us
         self.leases = f"{prefix}leases"  # ZSET timeout_us
         self.completed = f"{prefix}completed"  # ZSET ended_us

@@ -22,8 +22,10 @@ from balancer.ledger.pool import Pool
 from balancer.ledger.release import CAP as RELEASES
 from balancer.ledger.release import SCRIPT as RELEASE
 from balancer.ledger.release import Released, release
+from balancer.ledger.rescore import rescore
 from balancer.ledger.submit import SCRIPT as SUBMIT
 from balancer.ledger.submit import Outcome, Submitted, submit
+from balancer.ledger.tick import tick
 from balancer.ledger.view import SCRIPT as VIEW
 from balancer.ledger.view import Viewer
 from balancer.protocol import TextRedis
@@ -34,6 +36,10 @@ from balancer.simulate.fleet import Fleet
 from balancer.simulate.together import Begun, say
 from balancer.simulate.trace import Trace
 
+#: Sweepers come by every half second; here after so many completions.
+SWEEP_EVERY = 20
+#: No leap of this clock is an outage.
+NO_GAP_MS = 2**53 - 1
 #: Tasks read in one round trip; most calls that wait to be said.
 _PAGE, _MOST_OWED = 1_000, 100
 
@@ -97,6 +103,8 @@ class _Replay:
         self._viewer = Viewer(self._pool, self._planner.pivot)
         self._tasks = [task_of(row, foretold=foretold) for row in trace.rows]
         self._children = trace.children
+        #: How many tasks had ended when a sweeper last came by.
+        self._swept = 0
         #: Calls that were made and not yet said, each with what holds its answer against what was expected.
         self._owed: list[tuple[Begun[Any], Callable[[], None]]] = []
         for script in (SUBMIT, settle.SCRIPT, RELEASE, VIEW, commit.SCRIPT):
@@ -113,6 +121,8 @@ class _Replay:
             if over := books.pop_ended():
                 self._settle(over)
                 tell(len(over))
+                if books.ended - self._swept >= SWEEP_EVERY:
+                    self._sweep()
             if new := books.pop_arrived():
                 tasks = [self._tasks[i] for i in new]
                 self._owe(submit.steps(self._pool, tasks), _check_submitted)
@@ -139,6 +149,14 @@ class _Replay:
             for _ in range((told + len(over)) // RELEASES):
                 self._owe(release.steps(self._pool), lambda _released: None)
             self._owe(release.steps(self._pool), _check_released)
+
+    def _sweep(self) -> None:
+        """What a sweeper would do that changes decisions: what waits is scored anew where that is due."""
+        self._swept = self._books.ended
+        self._say()
+        if tick(self._pool, gap_ms=NO_GAP_MS).rescore_due:
+            while rescore(self._pool).more:
+                pass
 
     def _drain(self) -> None:
         """View, plan, commit until nothing fits, as a drainer does; where nothing waits or nothing is free

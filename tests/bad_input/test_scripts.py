@@ -13,6 +13,7 @@ from redis.exceptions import ResponseError
 
 from balancer.core.errors import BadArgument, SchemaMismatch
 from balancer.core.names import new_nonce
+from balancer.core.settings import PoolSettings
 from balancer.ledger import Pool, role_set
 from balancer.ledger import beat as beats
 from balancer.ledger import commit as commits
@@ -20,6 +21,7 @@ from balancer.ledger import settle as settles
 from balancer.ledger import submit as submits
 from balancer.ledger import view as views
 from balancer.ledger.agent_set import Verb, agent_set
+from balancer.ledger.configure import configure
 from balancer.ledger.exchange import Arg, Call, translated
 from balancer.ledger.gc import gc
 from balancer.ledger.pool import INIT
@@ -94,6 +96,10 @@ CALLS = {
         {1: ("0", "101"), 6: ("-1",), 15: ("-1", "1001", "1000000000"), 17: ("-1", "1001")},
     ),
     "commit": Numbers(lambda p: commits.commit(p, [proposal("pending", "a1")]), {}),
+    "configure": Numbers(
+        lambda p: configure(p, PoolSettings(strategy="fit")),
+        {0: ("0", "-1"), 5: ("-1", "1000000001"), 7: ("-1", "1000000001")},
+    ),
     "gc": Numbers(gc, {0: ("-1",), 1: ("-1", "1000000001")}),
     "reclaim": Numbers(lambda p: reclaim(p, "a1"), {1: ("0", "-1", "101")}),
     "role_set": Numbers(lambda p: role_set.purge(p, "dev"), {3: ("-1",)}),
@@ -127,6 +133,7 @@ WITHOUT = {
     "recount",
     "release",
     "reprioritise",
+    "rescore",
     "retire",
     "retry",
     "unlock",

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from balancer.core.model import Priority
+from balancer.core.settings import PoolSettings
 from balancer.ledger import Pool, role_set
 from balancer.ledger import beat as beats
 from balancer.ledger import cancel as cancels
@@ -15,6 +16,7 @@ from balancer.ledger import commit as commits
 from balancer.ledger import settle as settles
 from balancer.ledger import submit as submits
 from balancer.ledger.agent_set import Verb, agent_set
+from balancer.ledger.configure import configure
 from balancer.ledger.due import due
 from balancer.ledger.expire import expire
 from balancer.ledger.gc import gc
@@ -23,6 +25,7 @@ from balancer.ledger.reclaim import reclaim
 from balancer.ledger.recount import recount
 from balancer.ledger.release import release
 from balancer.ledger.reprioritise import reprioritise
+from balancer.ledger.rescore import rescore
 from balancer.ledger.retire import retire
 from balancer.ledger.retry import retry
 from balancer.ledger.tick import tick
@@ -118,6 +121,25 @@ def _retry(pool: Pool, _: Clock) -> Act:
 def _reprioritise(pool: Pool, _: Clock) -> Act:
     submit(pool, "t1", "t2")
     return lambda via: reprioritise(via, ["t2"], Priority.CRITICAL)
+
+
+@case("configure")
+def _configure(pool: Pool, _: Clock) -> Act:
+    submit(pool, "t1")
+    settings = PoolSettings(strategy="fit")
+
+    def act(via: Pool) -> object:
+        via.settings_ver = 1  # as an exchange that has not heard the first answer
+        return configure(via, settings)
+
+    return act
+
+
+@case("rescore")
+def _rescore(pool: Pool, _: Clock) -> Act:
+    submit(pool, "t1", "t2")
+    configure(pool, PoolSettings(strategy="fit"))
+    return rescore
 
 
 @case("gc")

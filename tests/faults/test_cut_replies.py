@@ -111,6 +111,7 @@ CALLS: dict[str, list[Call]] = {
     "purge_queue": [lambda door: door.purge_queue("dev")],
     "pause_agent": [lambda door: door.pause_agent("a1")],
     "resume_agent": [lambda door: door.resume_agent("a2")],
+    "configure": [lambda door: door.configure(strategy="fit", head_start_s={"low": 5})],
     "retire_agent": [lambda door: door.retire_agent("a1", 60)],
 }
 #: The same for the calls that only WorkloadBalancer has.

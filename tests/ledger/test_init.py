@@ -27,9 +27,10 @@ def test_create_writes_identity_settings_and_streams(redis_client: redis.Redis) 
         "wb:{p}:meta": {
             "schema": "3", "min_reader": "3", "genesis": pool.genesis, "epoch": "1", "clock": "real",
             "clock_us": "0", "hb_mark_ms": "0", "last_tick_ms": "0", "grace_until_ms": "0", "order": "load",
+            "settings_ver": "1",
         },
         "wb:{p}:settings": {
-            "version": "1", "json": settings.model_dump_json(),
+            "json": settings.model_dump_json(),
             "order_by": "head_start|0|3600000000|600000000|60000000|0", "max_cost": "20", "max_cost:dev": "7",
             "max_pending": "90", "max_pending:dev": "8",
         },

@@ -33,6 +33,8 @@ def test_agent_reads_back_what_it_declared_and_what_it_holds(
         "role": "builder",
         "type": "build-agent",
         "specializations": ["bug", "ui"],
+        "skills": {},
+        "speeds": {},
         "max_concurrent": 7,
         "current_tasks": 1,
         "used": 3,

@@ -198,8 +198,8 @@ def test_a_grant_draws_the_agents_place_again(made: Make) -> None:
     with changes(pool) as seen:
         assert commit(pool, proposal("t1", "a00", draw=0xABC)) == ["assigned"]
 
-    assert seen.state["agent:a00 turn"] == str(0xABC)
-    assert seen.state[f"turn:{units_of(2)} a00"] == 0xABC
+    assert seen.state["agent:a00 turn"] == str(0xABC - 2**48)
+    assert seen.state[f"turn:{units_of(2)} a00"] == 0xABC - 2**48
     assert seen.state["task:t1 grant"].endswith("|60000|best_match")
 
 
@@ -210,7 +210,7 @@ def test_a_grant_without_a_draw_draws_from_its_nonce(made: Make) -> None:
 
     def turn_after(task: str) -> int:
         assert commit(pool, proposal(task, "a00")) == ["assigned"]
-        return int(pool.client.hget(pool.keys.agent("a00"), "turn") or -1)
+        return 2**48 + int(pool.client.hget(pool.keys.agent("a00"), "turn") or 0)
 
     one, two = turn_after("t1"), turn_after("t2")
     assert one != two
@@ -226,12 +226,20 @@ def test_a_draw_that_is_none_is_refused(made: Make, draw: str) -> None:
     assert_bad_argument(pool, COMMIT, args)
 
 
-def test_a_draw_in_a_pool_of_another_order_is_refused(made: Make) -> None:
-    pool = made("best_match")
-    fleet(pool, 3)
-    submit(pool, "t1")
-    args = ["", "t1", "a00", nonce("L"), "60000|random|0000000000ab", "|"]
-    assert_bad_argument(pool, COMMIT, args)
+@pytest.mark.parametrize("strategy", ["best_match", "round_robin"])
+def test_a_draw_in_a_pool_of_another_order_does_not_count(made: Make, strategy: str) -> None:
+    """The plan was made before the pool got its order of now."""
+    pool, told = made(strategy), made("best_match", "told")
+    for each, draw in ((pool, 0xAB), (told, None)):
+        fleet(each, 3)
+        submit(each, "t1")
+        wish = proposal("t1", "a00", "L", strategy="random", draw=draw)
+        assert commit(each, wish) == ["assigned"]
+
+    grants = [each.client.hget(each.keys.task("t1"), "grant") for each in (pool, told)]
+    assert grants[0] == grants[1]
+    turn = int(pool.client.hget(pool.keys.agent("a00"), "turn") or 0)
+    assert turn >= (NOW_US if strategy == "round_robin" else 0)
 
 
 # --- both ---
@@ -303,7 +311,7 @@ def test_first_turn_of_an_agent_is_where_its_boot_puts_it(made: Make) -> None:
     pool = made("random")
     names = fleet(pool, *[1] * 20)
 
-    turns = {int(pool.client.hget(pool.keys.agent(name), "turn") or 0) for name in names}
+    turns = {2**48 + int(pool.client.hget(pool.keys.agent(name), "turn") or 0) for name in names}
 
     assert len(turns) == len(names)
     assert {turn * 4 >> 48 for turn in turns} == {0, 1, 2, 3}

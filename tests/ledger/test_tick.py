@@ -68,11 +68,11 @@ def test_tick_writes_its_time_and_nothing_else(virtual_pool: Pool, clock: Clock)
     clock.advance(1)
 
     with changes(virtual_pool) as seen:
-        assert tick(virtual_pool) == (False, False, False, False, [], False, False)
+        assert tick(virtual_pool) == (False, False, False, False, [], False, False, False, 1)
 
     assert seen.state == {"meta last_tick_ms": str(NOW_MS + 1_000)}
     with changes(virtual_pool) as again:
-        assert tick(virtual_pool) == (False, False, False, False, [], False, False)
+        assert tick(virtual_pool) == (False, False, False, False, [], False, False, False, 1)
     assert again.nothing
 
 
@@ -85,12 +85,12 @@ def test_tick_says_what_is_due(virtual_pool: Pool, clock: Clock) -> None:
     for task in ("t1", "t2", "t3"):
         assign(virtual_pool, task)
     complete(virtual_pool, "t1", "failed")
-    assert tick(virtual_pool) == (False, False, False, False, [], False, False)
+    assert tick(virtual_pool) == (False, False, False, False, [], False, False, False, 1)
 
     complete(virtual_pool, "t3")
-    assert tick(virtual_pool) == (False, False, False, True, [], False, False)
+    assert tick(virtual_pool) == (False, False, False, True, [], False, False, False, 1)
     clock.advance(5)
-    assert tick(virtual_pool) == (False, True, True, True, [], False, False)
+    assert tick(virtual_pool) == (False, True, True, True, [], False, False, False, 1)
     clock.advance(9.999)
     assert tick(virtual_pool).agents == []
     clock.advance(0.001)

@@ -7,7 +7,15 @@ import pytest
 from balancer.core.fleet import Fleet
 from balancer.core.lanes import AgentClass, Lane, lane_definition
 from balancer.core.model import Priority
-from balancer.core.view import FreeAgent, FreeClass, Head, LaneView, RoleView, View
+from balancer.core.view import (
+    FreeAgent,
+    FreeClass,
+    Head,
+    LaneView,
+    Preference,
+    RoleView,
+    View,
+)
 from balancer.ledger import Pool
 from balancer.ledger import view as views
 from tests.support.factories import (
@@ -254,6 +262,95 @@ def test_locked_view_of_nothing_takes_no_lock(virtual_pool: Pool, missing: str) 
     assert view == views.Viewer(virtual_pool).view()
     assert not view.roles
     assert seen.nothing
+
+
+# --- what `fit` asks of a view ---
+
+
+def test_view_says_what_a_head_is_expected_to_take_its_priority_and_its_wish(
+    virtual_pool: Pool,
+) -> None:
+    beat(virtual_pool)
+    submit(
+        virtual_pool,
+        make_task("plain", estimate_s=90.0),
+        make_task("urgent", priority=Priority.CRITICAL, estimate_s=0.5),
+        make_task("choosy", priority=Priority.LOW, prefer_agent="a1", prefer_for_s=2.5),
+    )
+
+    heads = {head.task: head for head in look(virtual_pool, units=5).roles[0].lanes[0].heads}
+
+    said = {id_: (head.priority, head.preference) for id_, head in heads.items()}
+    assert said == {"urgent": (Priority.CRITICAL, None)}, "as many heads as there are free units"
+    assert heads["urgent"].estimate_s == 0.5
+    beat(virtual_pool, "a2", max_concurrent=8)
+    heads = {head.task: head for head in look(virtual_pool).roles[0].lanes[0].heads}
+    said = {id_: (head.priority, head.preference) for id_, head in heads.items()}
+    assert said == {
+        "urgent": (Priority.CRITICAL, None),
+        "plain": (Priority.MEDIUM, None),
+        "choosy": (Priority.LOW, Preference("a1", 2_500)),
+    }
+    assert heads["plain"].estimate_s == 90.0
+    assert views.read_head(virtual_pool, "choosy") == heads["choosy"]
+
+
+def test_view_says_how_an_agent_does_that_a_head_would_rather_have(
+    virtual_pool: Pool, clock: Clock
+) -> None:
+    """Wherever it stands in its class; one that is full, too, but none that accepts nothing."""
+    for n in range(8):
+        beat(virtual_pool, f"a{n}", max_concurrent=2)
+        clock.advance(1)
+    beat(virtual_pool, "full")
+    wished = ("a7", "full", "paused", "nobody")
+    submit(virtual_pool, "t0", "t1", *(make_task(f"w-{id_}", prefer_agent=id_) for id_ in wished))
+    assign(virtual_pool, "t0", "a7")
+    assign(virtual_pool, "t1", "full")
+    beat(virtual_pool, "paused", max_concurrent=2, mode="stopping")
+
+    (role,) = look(virtual_pool, units=4).roles
+
+    assert {id_: (named.agent.used, named.cls.max_concurrent) for id_, named in role.named.items()} == {
+        "a7": (1, 2),
+        "full": (1, 1),
+    }  # fmt: skip
+    (shown,) = role.classes
+    assert [agent.id for agent in shown.agents][-1] == "a7"
+    assert (shown.extra, shown.size, len(shown.agents)) == (1, 8, 7)
+
+
+def test_view_compares_with_all_that_accept_work_and_reads_them_when_they_change(
+    virtual_pool: Pool,
+) -> None:
+    submit(virtual_pool, "t0", "t1", "t2")
+    beat(virtual_pool, "a1", max_concurrent=2)
+    beat(virtual_pool, "a2", max_concurrent=2)
+    beat(virtual_pool, "fast", max_concurrent=3, speed=2.0)
+    assign(virtual_pool, "t0", "a1")
+    viewer = views.Viewer(virtual_pool)
+
+    def units(view: View) -> list[tuple[float, int]]:
+        fleet = view.roles[0].fleet
+        assert fleet
+        return sorted((cls.speed_of("x"), units) for cls, units in fleet.classes)
+
+    first = viewer.view()
+    assert units(first) == [(1.0, 4), (2.0, 3)]
+    assign(virtual_pool, "t1", "a2")
+    assert viewer.view().roles[0].fleet is first.roles[0].fleet, "a grant changes nothing of it"
+    beat(virtual_pool, "fast", max_concurrent=3, speed=2.0, mode="stopping")
+    assert units(viewer.view()) == [(1.0, 4)]
+
+
+def test_view_says_how_long_the_roles_tasks_take(virtual_pool: Pool) -> None:
+    submit(virtual_pool, "t1")
+    beat(virtual_pool)
+    assert look(virtual_pool).roles[0].service_s == 0.0
+
+    virtual_pool.client.hset(virtual_pool.keys.role("dev"), "service_ms", "2500")
+
+    assert look(virtual_pool).roles[0].service_s == 2.5
 
 
 def test_view_on_a_pool_that_is_not_ours_is_refused(virtual_pool: Pool) -> None:

@@ -106,6 +106,23 @@ def test_a_wall_of_lanes_nobody_can_serve_is_passed_however_short_the_passes(
     assert not drainer.step().more, "without one the next tick goes on"
 
 
+def test_who_is_kept_for_a_large_task_gets_nothing_of_a_later_page(
+    pool: Pool, reading: TextRedis
+) -> None:
+    beat(pool, max_concurrent=4)
+    submit(pool, make_task("half", cost=2))
+    drainer = Drainer(pool, reading)
+    assert drainer.step() == Drained(assigned=1)
+    submit(pool, make_task("large", cost=3))
+    submit(pool, *(make_task(f"huge{n}", category=f"c{n}", cost=9) for n in range(70)))
+    submit(pool, "small")
+
+    assert drainer.step() == Drained()
+    assert complete(pool, "half") == "ok"
+    assert drainer.step().assigned == 2
+    assert [state(pool, task) for task in ("large", "small")] == ["assigned"] * 2
+
+
 def test_several_drainers_never_share_a_unit(pool: Pool, reading: TextRedis) -> None:
     for n in range(10):
         beat(pool, f"a{n}", max_concurrent=3)

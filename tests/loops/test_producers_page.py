@@ -12,7 +12,10 @@ import structlog
 
 import balancer
 from balancer.core.errors import BalancerError
+from balancer.core.model import TaskState
 from balancer.embedded import EmbeddedRedis
+from balancer.ledger import Pool
+from balancer.ledger.read_tasks import task_ids, task_statuses
 from balancer.protocol import TextRedis
 from balancer.service import Service
 from worker import Agent, TaskContext
@@ -57,6 +60,27 @@ def test_its_programs_print_what_it_says(capsys: pytest.CaptureFixture[str]) -> 
     assert sorted(printed) == sorted(block("text producer.py").splitlines())
     exec(compile(block("python fan_out.py"), "fan_out.py", "exec"), {"__name__": "__main__"})
     assert capsys.readouterr().out.splitlines() == ["0", "1", "2"]
+
+
+def test_its_task_with_hints_says_what_it_says(
+    redis_server: EmbeddedRedis, redis_client: TextRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BALANCER_REDIS_URL", redis_server.url)
+    monkeypatch.setenv("BALANCER_POOL", "p")
+    pool = Pool.create(redis_client, "p")
+    exec(compile(block("python hints.py"), "hints.py", "exec"), {"__name__": "__main__"})
+    [task_id] = task_ids(pool, TaskState.PENDING)
+    status = task_statuses(pool, [task_id])[0]
+    assert status
+    assert (status.requires, status.prefer_agent, status.prefer_for_s) == (
+        {"python": 3},
+        "builder-1",
+        120,
+    )
+    stored = redis_client.hgetall(pool.keys.task(task_id))
+    assert stored["e"].split("|")[-1] == str(4 * 3_600_000)
+    assert len(stored["l"].split("|")) == 3
+    assert "shop" not in str(stored)
 
 
 def test_it_names_every_error_a_producer_may_meet() -> None:

@@ -6,12 +6,14 @@ again, late and out of order.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from balancer.core.model import Priority, Task
 from balancer.core.planner import Planner, Proposal
+from balancer.core.queue_order import QueueOrder
 from balancer.core.settings import PoolSettings
+from balancer.core.strategies import make_strategy, queue_of
 from balancer.ledger import Pool
 from balancer.ledger.agent_set import Verb, agent_set
 from balancer.ledger.audit import audit
@@ -19,6 +21,7 @@ from balancer.ledger.backoff import WHOLE
 from balancer.ledger.beat import BeatEntry, beat
 from balancer.ledger.cancel import cancel
 from balancer.ledger.commit import commit
+from balancer.ledger.configure import configure
 from balancer.ledger.due import due
 from balancer.ledger.expire import expire
 from balancer.ledger.gc import gc
@@ -26,6 +29,7 @@ from balancer.ledger.reclaim import reclaim
 from balancer.ledger.recount import recount
 from balancer.ledger.release import release
 from balancer.ledger.reprioritise import reprioritise
+from balancer.ledger.rescore import rescore
 from balancer.ledger.retire import retire
 from balancer.ledger.retry import retry
 from balancer.ledger.role_set import pause, purge, resume
@@ -67,7 +71,7 @@ class Harness:
         self.latest_grace_ms = 0
         self.pool = Pool.create(client, "machine", settings, clock=lambda: self.now_us)
         self.model, self.planner = Model(settings), Planner(settings)
-        self.drainers = [Viewer(self.pool, self.planner.pivot) for _ in range(2)]
+        self.drainers = [Viewer(self.pool, lambda: self.planner.pivot()) for _ in range(2)]  # noqa: PLW0108
         self.plans: list[list[Proposal]] = [[], []]
         self.beats: list[BeatEntry] = []
         self.dones: list[CompletionEntry] = []
@@ -127,6 +131,25 @@ class Harness:
             lambda: [self.model.reprioritise(id_, priority) for id_ in ids],
             twice,
         )
+
+    def configure(self, change: Mapping[str, object], twice: bool = False) -> None:
+        """Other settings. Agents get a turn of the new order with whatever comes of them next; here at once, so that
+        calls without an effect have none.
+        """
+        settings = self.model.settings.model_copy(update=change)
+
+        def predicted() -> str:
+            is_same, self.model.settings = settings == self.model.settings, settings
+            return "already" if is_same else "ok"
+
+        self._both(lambda: configure(self.pool, settings).value, predicted, twice, is_event=False)
+        self.planner = Planner(settings)
+        for agent in self.model.agents:
+            recount(self.pool, agent)
+
+    def rescore(self) -> None:
+        """One page, of as many roles as there may be."""
+        rescore(self.pool)
 
     def forget(self, twice: bool = False) -> None:
         self._both(lambda: tuple(gc(self.pool)), lambda: (self.model.gc(self.now_us), False), twice)
@@ -271,7 +294,7 @@ class Harness:
     def sweep(self, twice: bool = False) -> None:
         """Tick, and do all that it says is due."""
         ticked = self._both(
-            lambda: tuple(tick(self.pool, gap_ms=GAP_MS, memory=Memory(self.used, 1_000))),
+            lambda: tuple(tick(self.pool, gap_ms=GAP_MS, memory=Memory(self.used, 1_000)))[:7],
             lambda: self.model.tick(GRACE_MS, GAP_MS, self.now_us, self.used),
             twice,
             part=lambda answer: answer[:4] + answer[5:],
@@ -290,6 +313,7 @@ class Harness:
             self.expire(twice)
         if release_due:
             self.release(twice)
+        self.rescore()
 
     def agent_set(self, agent: str, verb: Verb, wait_s: int, twice: bool = False) -> None:
         def call() -> tuple[str, int]:
@@ -367,9 +391,21 @@ class Harness:
         if self.model.added:
             self.expect(seen.get("wake"), ["1"], "wake after work or units were added")
         self.expect(set(seen.get("completions", ())), self.unsettled, "completions to settle")
+        if "rescore" not in seen:
+            self.expect(picture.places(seen), self._places(seen), "places in the queue")
         read = self.client.xpending_range(self.pool.keys.completions, GROUP, "-", "+", 1000)
         settled = {item["message_id"] for item in read} - self.unsettled
         self.expect(settled, set(), "settled, but not acknowledged")
+
+    def _places(self, seen: picture.Picture) -> dict[str, int]:
+        """Where each pending task belongs by the settings of now, whatever they were when it came."""
+        order = QueueOrder.of(self.model.settings, queue_of(make_strategy(self.model.settings)))
+        return {
+            id_: int(f["ready_us"])
+            + order.delay_us(Priority(f["d"].split("|")[0]), int(f["e"].split("|")[0]))
+            for id_, f in picture.under(seen, "task").items()
+            if f["state"] == "pending"
+        }
 
     def check_empty(self) -> None:
         """What must be true when all work has ended and all agents have left."""

@@ -84,6 +84,13 @@ def tasks(picture: Picture) -> Stored:
     return out
 
 
+def places(picture: Picture) -> dict[str, int]:
+    """Where each pending task stands in its lane."""
+    return {
+        id_: int(place) for lane in under(picture, "lane").values() for id_, place in lane.items()
+    }
+
+
 def agents(picture: Picture) -> Stored:
     """What `Model.agents_as_stored` says, as Redis has it."""
     out: Stored = {}

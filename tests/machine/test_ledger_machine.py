@@ -116,6 +116,26 @@ class LedgerMachine(RuleBasedStateMachine):
         known = [*self.h.model.tasks, "ghost"]
         self.h.cancel([known[-1 - pick % len(known)] for pick in picks], twice)
 
+    @rule(
+        strategy=st.sampled_from(["fit", "best_match", "round_robin", "random"]),
+        ageing=st.sampled_from([0.2, 5.0]),
+        strict=st.booleans(),
+        pages=st.sampled_from([0, 0, 2]),
+        twice=SOMETIMES,
+    )
+    def configure(
+        self, strategy: str, ageing: float, strict: bool, pages: int, twice: bool
+    ) -> None:
+        """The operator changes what decides; what waits is scored again, sooner or later."""
+        change = {"strategy": strategy, "ageing": ageing, "strict_priority": strict}
+        self.h.configure(change, twice)
+        for _ in range(pages):
+            self.h.rescore()
+
+    @rule()
+    def rescore(self) -> None:
+        self.h.rescore()
+
     @rule(picks=PICKS, twice=SOMETIMES)
     def retry(self, picks: list[int], twice: bool) -> None:
         """Of any task, and of those that are dead."""

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from balancer.core.lanes import AgentClass, Lane, feasible
 from balancer.core.planner import Planner, Proposal, leaves_nothing
-from balancer.core.settings import PoolSettings, Weights
+from balancer.core.settings import STRATEGY_NAMES, PoolSettings, Weights
 from balancer.core.view import FreeAgent, FreeClass, Head, LaneView, RoleView, View
 
 
@@ -397,3 +397,73 @@ def test_the_only_agent_gets_what_it_gave_back_later_and_other_work_meanwhile() 
     lanes = [marked((1, "t"), avoid=("x",), avoid_until_ms=1), lane((2, "b"), category="bug")]
 
     assert pairs(plan(lanes, [cls(agent("x", 4))])) == [("b", "x")]
+
+
+# --- units kept free for large costs ---
+
+
+def test_a_task_that_no_free_agent_can_hold_has_one_kept_for_it() -> None:
+    """The nearest: with most units free, then the one whose last unit came free longest ago."""
+    lanes = [lane((1, "big"), cost=3), lane((2, "b"), (3, "c"), (4, "d"), (5, "e"), category="bug")]
+    agents = cls(agent("x", 4, 3), agent("late", 4, 2, freed_us=9), agent("near", 4, 2, freed_us=5))
+
+    wishes, is_last, kept = Planner(PoolSettings()).decide(view(lanes, [agents]))
+
+    assert pairs(wishes) == [("b", "late"), ("c", "x"), ("d", "late")]
+    assert (is_last, kept) == (True, {"dev": "near"})
+
+
+def test_those_that_come_first_in_line_have_their_units_first() -> None:
+    lanes = [lane((1, "b"), (2, "c"), category="bug"), lane((3, "big"), cost=3)]
+
+    wishes, _, kept = Planner(PoolSettings()).decide(view(lanes, [cls(agent("x", 4, 2))]))
+
+    assert pairs(wishes) == [("b", "x"), ("c", "x")]
+    assert kept == {}
+
+
+def test_nobody_is_kept_for_a_task_that_no_class_can_hold() -> None:
+    lanes = [lane((1, "huge"), cost=9), lane((2, "b"), category="bug")]
+
+    wishes, _, kept = Planner(PoolSettings()).decide(view(lanes, [cls(agent("x", 2, 1))]))
+
+    assert (pairs(wishes), kept) == ([("b", "x")], {})
+
+
+def test_nobody_is_kept_who_may_not_have_the_task() -> None:
+    lanes = [marked((1, "big"), cost=2, avoid=("x",), avoid_until_ms=1)]
+    picture = view(lanes, [cls(agent("x", 2, 1))])
+
+    assert Planner(PoolSettings()).decide(picture).kept == {}
+
+
+def test_one_agent_of_a_role_is_kept_on_all_pages() -> None:
+    planner = Planner(PoolSettings())
+    agents = [cls(agent("x", 4, 3), agent("y", 4, 2))]
+    first = view([lane((1, "big"), cost=3)], agents, more=True)
+    second = view([lane((2, "large"), cost=4), lane((3, "b"), (4, "c"), category="bug")], agents)
+
+    kept = planner.decide(first).kept
+    wishes, _, still = planner.decide(second, kept=kept)
+
+    assert kept == still == {"dev": "y"}
+    assert pairs(wishes) == [("b", "x")]
+
+
+@pytest.mark.parametrize("strategy", STRATEGY_NAMES)
+def test_every_strategy_keeps_units_for_large_costs(strategy: str) -> None:
+    lanes = [lane((1, "big"), cost=2), lane((2, "b"), category="bug")]
+
+    decision = Planner(PoolSettings(strategy=strategy)).decide(view(lanes, [cls(agent("x", 2, 1))]))
+
+    assert (decision.proposals, decision.kept) == ([], {"dev": "x"})
+
+
+def test_a_plan_that_left_nobody_out_is_the_last_though_units_are_free() -> None:
+    lanes = [lane((1, "t")), lane((2, "huge"), cost=9)]
+    classes = [cls(agent("x", 5), size=7)]
+
+    assert Planner(PoolSettings()).decide(view(lanes, classes)).is_last
+    assert not Planner(PoolSettings()).decide(view(lanes, classes, more=True)).is_last
+    beyond = [lane((1, "t"), size=2), lane((2, "huge"), cost=9)]
+    assert not Planner(PoolSettings()).decide(view(beyond, classes)).is_last

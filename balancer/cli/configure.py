@@ -1,0 +1,115 @@
+"""`balancer configure`: other settings for a pool that lives."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+from balancer.cli import options, output
+from balancer.core.errors import InvalidInput
+
+Ageing = Annotated[
+    float | None,
+    typer.Option(
+        metavar="X",
+        help="Of fit: low gives throughput, high the order of arrival; 0.001 to 100.",
+        show_default=False,
+    ),
+]
+Strict = Annotated[
+    bool | None,
+    typer.Option(
+        "--strict-priority/--no-strict-priority",
+        help="A task goes before all of a lower priority, however long they wait.",
+        show_default=False,
+    ),
+]
+Said = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Any setting; null takes a key out of its table.  [several]",
+        show_default=False,
+    ),
+]
+
+
+def configure(
+    *,
+    new_strategy: Annotated[
+        str | None,
+        typer.Option("--strategy", metavar="NAME", help="Who gets a task.", show_default=False),
+    ] = None,
+    ageing: Ageing = None,
+    strict_priority: Strict = None,
+    said: Said = None,
+    redis_url: options.RedisUrl = options.DEFAULT_URL,
+    pool: options.PoolName = options.DEFAULT_POOL,
+    as_json: options.Json = False,
+) -> None:
+    """Change what decides in a pool, while it works; without a change, show it.
+
+    Examples:
+      balancer configure --strategy fit --ageing 0.4
+      balancer configure --set head_start_s.high=60 --set estimate_min.bug=20
+      balancer configure --set roles.reviewer.max_pending=500
+
+    Keys are those of docs/configuration.md. Balancers hear of it within a second. Where it
+    changes the order of the queue, what waits gets its new place page by page; nothing is
+    lost, and work goes on meanwhile.
+    """
+    given = {"strategy": new_strategy, "ageing": ageing, "strict_priority": strict_priority}
+    changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    for text in said or ():
+        _say(changes, text)
+    with options.opened(redis_url, pool, options.WRITE_DEADLINE_S) as balancer:
+        before = balancer.pool.settings
+        now = balancer.configure(**changes) if changes else before
+        version = balancer.pool.settings_ver
+    was, is_ = _leaves(before), _leaves(now)
+    changed = [key for key in sorted(was.keys() | is_.keys()) if was.get(key) != is_.get(key)]
+    if as_json:
+        output.write_json(
+            {
+                "settings_ver": version,
+                "changed": {key: [was.get(key), is_.get(key)] for key in changed},
+                "settings": now.model_dump(mode="json"),
+            }
+        )
+    elif not changes:
+        output.table(("setting", "value"), [(key, _shown(is_[key])) for key in is_])
+    elif changed:
+        rows = [(key, _shown(was.get(key)), _shown(is_.get(key))) for key in changed]
+        output.table(("setting", "was", "is"), rows)
+    else:
+        output.write("nothing changed")
+
+
+def _say(changes: dict[str, Any], text: str) -> None:
+    """Put KEY=VALUE into a tree of changes. A value is JSON, else a text."""
+    key, is_given, value = text.partition("=")
+    path = key.strip().removeprefix("pool.").split(".")
+    if not is_given or not all(path):
+        raise InvalidInput(f"--set: {text[:80]!r} is not KEY=VALUE")
+    table = changes
+    for name in path[:-1]:
+        table = table.setdefault(name, {})
+        if not isinstance(table, dict):
+            raise InvalidInput(f"--set: {key!r:.80} stands below a key that has a value")
+    try:
+        table[path[-1]] = json.loads(value)
+    except ValueError:
+        table[path[-1]] = value
+
+
+def _leaves(settings: Any) -> dict[str, object]:
+    from balancer.config.sources import leaves
+
+    return {".".join(path): value for path, value in leaves(settings.model_dump(mode="json"))}
+
+
+def _shown(value: object) -> str:
+    return "-" if value is None else output.json_text(value)
