@@ -7,9 +7,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
+from balancer.core.explain.answer import Why
 from balancer.core.model import Agent, LoadMetrics, Priority, Task
 from balancer.core.settings import PoolSettings
-from balancer.exchanges import agents, configuring, fleet, lives, queues, submitting, tasks, waiting
+from balancer.exchanges import (
+    agents,
+    configuring,
+    explaining,
+    fleet,
+    lives,
+    queues,
+    submitting,
+    tasks,
+    waiting,
+)
 from balancer.exchanges.awaiting import AsyncDriver
 from balancer.exchanges.opening import DEADLINE_S, address, opened
 from balancer.exchanges.watching import Callback
@@ -129,6 +140,10 @@ class AsyncBalancer:
     async def history(self, task_id: str) -> list[Try]:
         """The last tries of a task that did not complete. See Balancer.history."""
         return await self._ask(lives.history(await self.pool(), task_id))
+
+    async def why(self, task_id: str) -> Why:
+        """Why a task is where it is. See Balancer.why."""
+        return await self._ask(explaining.why(await self.pool(), task_id))
 
     async def pause_queue(self, role: str) -> None:
         """Hand out none of a role's work. See Balancer.pause_queue."""

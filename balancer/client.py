@@ -6,9 +6,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
+from balancer.core.explain.answer import Why
 from balancer.core.model import Agent, LoadMetrics, Priority, Task
 from balancer.core.settings import PoolSettings
-from balancer.exchanges import agents, configuring, fleet, lives, queues, submitting, tasks, waiting
+from balancer.exchanges import (
+    agents,
+    configuring,
+    explaining,
+    fleet,
+    lives,
+    queues,
+    submitting,
+    tasks,
+    waiting,
+)
 from balancer.exchanges.blocking import BlockingDriver
 from balancer.exchanges.opening import DEADLINE_S, address, opened
 from balancer.exchanges.watching import Callback
@@ -204,6 +215,16 @@ class Balancer:
             NotFound: no such task.
         """
         return self._ask(lives.history(self._pool, task_id))
+
+    def why(self, task_id: str) -> Why:
+        """Why a task is where it is: one reason with what stands behind it, its place in line, when it should
+        start and end, and the agents that may have it as they are now. Plain reads, a handful of round trips.
+
+        Raises:
+            NotFound: no such task.
+            Misconfigured: the pool's strategy is a class of its own that this process cannot import.
+        """
+        return self._ask(explaining.why(self._pool, task_id))
 
     def pause_queue(self, role: str) -> None:
         """Hand out none of a role's work until it is resumed. What agents hold goes on, and new work

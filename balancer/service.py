@@ -126,7 +126,7 @@ class Service:
                 "settings_differed",
                 pool=pool,
                 differing=differing,
-                text="the pool keeps the settings it was created with",
+                text="the pool keeps its own settings; balancer configure changes them",
             )
         self._name = answered(lambda: ConsumerName(self.pool), START_S)
         consumer, sweeper = self._name.consumer, Sweeper(self.pool, sweep_s)

@@ -37,8 +37,8 @@ def show(
       balancer config show
       balancer config show --config builds.toml --json
 
-    Passwords are struck out. A pool that exists keeps the settings that it was created
-    with; `balancer doctor` says where they differ from these.
+    Passwords are struck out. A pool that exists keeps its own settings: `balancer
+    configure` shows and changes them, `balancer doctor` says where they differ from these.
     """
     rows = list(config.rows())
     if as_json:

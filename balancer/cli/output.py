@@ -11,10 +11,10 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Any, TextIO
 
+from balancer.core import wording
 from balancer.log import printable
 
-#: What stands for nothing in a table.
-NOTHING = "-"
+NOTHING, seconds, count = wording.NOTHING, wording.seconds, wording.count
 #: Columns between two columns of a table.
 GAP = 2
 _STYLES = {
@@ -131,25 +131,6 @@ def facts(pairs: Iterable[tuple[str, object]]) -> None:
 def is_for_eyes(stream: TextIO) -> bool:
     """Whether somebody looks at a terminal that may have colours."""
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-
-
-def seconds(value: float | None) -> str:
-    """A duration for people."""
-    if value is None:
-        return NOTHING
-    if value < 1:
-        return f"{1_000 * value:.0f} ms"
-    if value < 10:
-        return f"{value:.1f} s"
-    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
-        if value >= 2 * size:
-            return f"{value / size:.0f} {unit}"
-    return f"{value:.0f} s"
-
-
-def count(number: int, noun: str) -> str:
-    """The number and its noun, in the plural where that is due."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _cell(value: object) -> str:

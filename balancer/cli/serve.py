@@ -41,7 +41,7 @@ def serve(
       balancer serve --config builds.toml
 
     Any number of these may serve one pool: each can be killed at any moment. A pool
-    keeps the settings that it was created with; differing ones are told, not taken.
+    keeps its settings; differing ones are told, not taken (see balancer configure).
     Logs go to stderr, as JSON unless it is a terminal.
     """
     begin_to_log(config, as_json, verbose)

@@ -86,6 +86,29 @@ def show(
     show_status(status, as_json, max_losses, waits, tries, tried=lane.tried if lane else ())
 
 
+@options.verb(app, "why")
+def why(
+    task_id: TaskId,
+    redis_url: options.RedisUrl = options.DEFAULT_URL,
+    pool: options.PoolName = options.DEFAULT_POOL,
+    as_json: options.Json = False,
+) -> None:
+    """Say why a task is where it is: what it waits for, or why it went to its agent.
+
+    Judged by the planner's own rules on what the pool looks like now: one reason with what stands behind it, its
+    place in line, when it should start and end, and the agents that may have it. Changes nothing.
+
+    Example:
+      balancer task why gw5xk2v7q3ma4
+    """
+    from balancer.cli.why import show_why
+
+    options.check_name("task id", task_id)
+    with options.opened(redis_url, pool) as balancer:
+        answer = balancer.why(task_id)
+    show_why(answer, as_json)
+
+
 @options.verb(app, "cancel")
 def cancel(
     task_id: TaskId,

@@ -62,11 +62,7 @@ class Planner:
         """The same, and what to do next. `kept`: those that an earlier page of this view kept free."""
         plans: dict[str, RolePlan] = {}
         for role in view.roles:
-            turns = Turns(self._order, self._rng, view.pivot)
-            units = min(most, role.units)
-            plans[role.role] = self._family.plan_role(
-                role, units, turns, view.now_ms, kept.get(role.role)
-            )
+            plans[role.role] = self.plan_role(role, view, most, kept.get(role.role))
         wishes = [wish for plan in plans.values() for wish in plan.wishes]
         wishes.sort(key=lambda wish: wish[0])
         proposals = [proposal for _, proposal in wishes[:most]]
@@ -77,6 +73,13 @@ class Planner:
             ),
             {**kept, **{name: plan.kept for name, plan in plans.items() if plan.kept}},
         )
+
+    def plan_role(
+        self, role: RoleView, view: View, most: int = MOST, kept: str | None = None
+    ) -> RolePlan:
+        """What is to happen in one role of a view. `kept`: whom an earlier page kept free."""
+        turns = Turns(self._order, self._rng, view.pivot)
+        return self._family.plan_role(role, min(most, role.units), turns, view.now_ms, kept)
 
 
 def leaves_nothing(

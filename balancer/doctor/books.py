@@ -56,7 +56,7 @@ def staffing(visit: Visit) -> Iterator[Finding]:
 
 
 def settings(visit: Visit) -> Iterator[Finding]:
-    """What this process is told beside what the pool was created with. A pool keeps its own."""
+    """What this process is told beside what the pool goes by. A pool keeps its own."""
     assert visit.pool is not None
     told = visit.config.given_settings
     if told is None:
@@ -68,6 +68,6 @@ def settings(visit: Visit) -> Iterator[Finding]:
     more = f" and {len(differing) - _MOST_NAMED} more" if len(differing) > _MOST_NAMED else ""
     yield warn(
         "settings",
-        f"the pool keeps what it was created with: {'; '.join(differing[:_MOST_NAMED])}{more}",
-        "make the file say what the pool has, or create a new pool",
+        f"the pool keeps its own: {'; '.join(differing[:_MOST_NAMED])}{more}",
+        "make the file say what the pool has, or the pool what the file says: balancer configure",
     )

@@ -81,12 +81,13 @@ def task_statuses(pool: PoolRef, task_ids: Sequence[str]) -> Exchange[list[TaskS
             ("GET", keys.result(task_id)),
         ]
     replies = yield asks
-    return [_status(id_, *replies[3 * i : 3 * i + 3]) for i, id_ in enumerate(task_ids)]
+    return [status_of(id_, *replies[3 * i : 3 * i + 3]) for i, id_ in enumerate(task_ids)]
 
 
-def _status(
-    task_id: str, fields: dict[str, str], body: str | None, result: str | None
+def status_of(
+    task_id: str, fields: dict[str, str], body: str | None = None, result: str | None = None
 ) -> TaskStatus | None:
+    """A task from its fields; None where there are none."""
     if not fields:
         return None
     priority, max_failures, *_ = fields["d"].split("|")

@@ -194,7 +194,7 @@ class _Role(NamedTuple):
         lanes = []
         for _ in range(count):
             id_, size, shown = words.some(3)
-            lanes.append((id_, size, _heads(words.some(4 * shown))))
+            lanes.append((id_, size, read_heads(words.some(4 * shown))))
         (count,) = words.some(1)
         classes = []
         for _ in range(count):
@@ -215,11 +215,12 @@ _PRIORITIES = {priority.value[0]: priority for priority in Priority}
 def read_head(pool: Pool, task_id: str) -> Head:
     """One task as the head of a lane, wherever it stands in it."""
     order, effort, d, p = pool.client.hmget(pool.keys.task(task_id), "order_us", "e", "d", "p")
-    (head,) = _heads([task_id, order or "0", effort or "", (d or "")[:1] + (p or "")])
+    (head,) = read_heads([task_id, order or "0", effort or "", (d or "")[:1] + (p or "")])
     return head
 
 
-def _heads(row: list[str]) -> list[Head]:
+def read_heads(row: list[str]) -> list[Head]:
+    """Tasks, four words each: id, place in line, e, first letter of the priority with p behind it."""
     out = []
     for task, order, effort, how in zip(row[::4], row[1::4], row[2::4], row[3::4], strict=True):
         preference = None

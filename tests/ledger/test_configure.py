@@ -16,6 +16,7 @@ from balancer.core.strategies import make_strategy, queue_of
 from balancer.ledger import Pool
 from balancer.ledger import configure as configuring
 from balancer.ledger import rescore as rescoring
+from balancer.ledger.agent_set import Verb, agent_set
 from balancer.ledger.configure import Outcome, configure, refresh
 from balancer.ledger.due import due
 from balancer.ledger.pool import stored_settings
@@ -23,6 +24,7 @@ from balancer.ledger.reclaim import reclaim
 from balancer.ledger.recount import recount
 from balancer.ledger.release import release
 from balancer.ledger.rescore import rescore
+from balancer.ledger.retire import retire
 from balancer.ledger.tick import tick
 from tests.support.factories import (
     NOW_US,
@@ -309,14 +311,23 @@ def test_tasks_of_one_microsecond_are_all_met(virtual_pool: Pool, clock: Clock) 
 def test_what_comes_back_is_placed_by_the_settings_of_today(
     virtual_pool: Pool, clock: Clock
 ) -> None:
-    """Reclaimed, given back, failed, scheduled, blocked: none of it was waiting when pages went by."""
+    """Reclaimed, given back, retired, failed, scheduled, blocked: none of it waited when pages went by."""
     submit(
-        *(virtual_pool, "lost", "back", "failed", make_task("later", not_before=later(60))),
+        *(
+            virtual_pool,
+            "retired",
+            "lost",
+            "back",
+            "failed",
+            make_task("later", not_before=later(60)),
+        ),
         *("parent", make_task("child", depends_on=("parent",))),
     )
     beat(virtual_pool, "a1")
     beat(virtual_pool, "a2", max_concurrent=3)
+    beat(virtual_pool, "a3")
     assign(virtual_pool, "lost", "a1")
+    assign(virtual_pool, "retired", "a3")
     for id_ in ("back", "failed", "parent"):
         assign(virtual_pool, id_, "a2")
     configure(virtual_pool, FIT)
@@ -330,8 +341,10 @@ def test_what_comes_back_is_placed_by_the_settings_of_today(
     due(virtual_pool)
     beat(virtual_pool, "a2", max_concurrent=3)
     reclaim(virtual_pool, "a1")
+    agent_set(virtual_pool, "a3", Verb.RETIRE, 0)
+    retire(virtual_pool, "a3")
 
-    assert_exact(virtual_pool, "lost", "back", "failed", "later", "child")
+    assert_exact(virtual_pool, "retired", "lost", "back", "failed", "later", "child")
 
 
 def test_a_second_change_begins_again(virtual_pool: Pool) -> None:

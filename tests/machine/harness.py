@@ -256,8 +256,15 @@ class Harness:
             self.expect(holds, True, f"a fresh plan holds: {wish}")
             able = self.model.able(known)
             self.expect(wish.agent in able, True, f"{wish.agent} is one that may have {wish.task}")
+            silent_ms = min(self.model.mark_ms, self.now_ms) - self.model.agents[wish.agent].beat_ms
+            is_healthy = silent_ms <= self.model.agents[wish.agent].ttl_ms
+            self.expect(
+                is_healthy, True, f"{wish.agent}, which gets {wish.task}, is healthy enough"
+            )
             if set(able) - set(known.tried):
                 self.expect(wish.agent in known.tried, False, f"{wish.task} failed on {wish.agent}")
+        if self.pool.settings.strategy == "fit":
+            return  # a slower agent may have to wait
         waiting = {
             id_
             for id_, task in tasks.items()

@@ -428,8 +428,10 @@ def test_the_ledger_does_what_the_model_does(redis_server: EmbeddedRedis) -> Non
 
 
 @pytest.mark.timeout(7_200)
-@pytest.mark.parametrize("strategy", ["round_robin", "random"])
-def test_the_ledger_does_the_same_by_turns(redis_server: EmbeddedRedis, strategy: str) -> None:
+@pytest.mark.parametrize("strategy", ["round_robin", "random", "fit"])
+def test_the_ledger_does_the_same_with_other_strategies(
+    redis_server: EmbeddedRedis, strategy: str
+) -> None:
     chosen = PROFILES.get(os.environ.get("HYPOTHESIS_PROFILE", ""), PROFILES["machine"])
     fewer = settings(chosen, max_examples=max(6, chosen.max_examples // 4))
     with connect(redis_server.url) as client:

@@ -55,7 +55,7 @@ def test_strict_priority_beats_whatever_the_delays_are(queue: Queue) -> None:
         assert years_us + order.delay_us(urgent, 10**12) < order.delay_us(less, 1)
 
 
-def test_a_score_is_exact_until_2255() -> None:
+def test_a_score_stays_within_what_is_exact() -> None:
     for queue in Queue:
         order = QueueOrder.of(PoolSettings(strict_priority=True), queue)
         for priority in Priority:

@@ -96,7 +96,7 @@ class _RoleFit:
         #: Lanes that the guard holds back, by the class whose agent it refused.
         held: dict[int, list[int]] = {}
         wishes: list[tuple[float, Proposal]] = []
-        is_whole = True
+        is_whole, kept_for = True, None
         while queue and len(wishes) < most:
             index_us, n = queue[0]
             line = lines[n]
@@ -108,7 +108,9 @@ class _RoleFit:
                 break
             if choice is None:
                 heappop(queue)
-                kept = kept or reserve(line.lane, (one for _, one in line.options), self._now_ms)
+                if kept is None:
+                    kept = reserve(line.lane, (one for _, one in line.options), self._now_ms)
+                    kept_for = kept and head.task
                 continue
             rung, ranked, _ = choice
             if rung.speed != line.speed:
@@ -136,7 +138,7 @@ class _RoleFit:
                 for other in held.pop(id(choice[1]), ()):
                     waiting = lines[other]
                     heappush(queue, (place(waiting.heads[waiting.at], waiting.rung), other))
-        return RolePlan(wishes, is_whole and not queue, kept)
+        return RolePlan(wishes, is_whole and not queue, kept, kept_for)
 
     def _grant(
         self, line: _Line, head: Head, choice: _Choice, nonce: str, number: Turns

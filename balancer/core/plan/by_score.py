@@ -54,7 +54,7 @@ class ByScore:
         line = [(view.heads[0], i, 0) for i, view in enumerate(role.lanes) if view.heads]
         heapify(line)
         out: list[tuple[float, Proposal]] = []
-        is_whole = True
+        is_whole, kept_for = True, None
         while line and len(out) < most:
             head, i, at = heappop(line)
             lane, (_, size, heads, *_) = lanes[i], role.lanes[i]
@@ -69,7 +69,9 @@ class ByScore:
                 break
             if chosen is None:
                 # Nobody free can take this lane, so none of its tasks.
-                kept = kept or reserve(lane, (option.ranked for option in options[i]), now_ms)
+                if kept is None:
+                    kept = reserve(lane, (option.ranked for option in options[i]), now_ms)
+                    kept_for = kept and head.task
                 continue
             agent, scores, speed = chosen
             if lane.alone:
@@ -84,7 +86,7 @@ class ByScore:
                 # The next task of this lane is not in the picture; it may come before all others.
                 is_whole = False
                 break
-        return RolePlan(out, is_whole and not line, kept)
+        return RolePlan(out, is_whole and not line, kept, kept_for)
 
     def _entry(self, agent: FreeAgent, number: int) -> Entry:
         parts = self._strategy.agent_part(agent)

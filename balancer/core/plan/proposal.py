@@ -43,3 +43,5 @@ class RolePlan(NamedTuple):
     is_whole: bool
     #: The agent that gets nothing, as a task that needs more units than it has free waits for it.
     kept: str | None
+    #: The task that it waits for, where this plan chose it.
+    kept_for: str | None = None

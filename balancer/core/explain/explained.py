@@ -1,0 +1,64 @@
+"""The whole answer to why a task is where it is, from what was read of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from balancer.core.explain.answer import Code, Why
+from balancer.core.explain.candidates import candidates
+from balancer.core.explain.judge import Judge
+from balancer.core.explain.outlook import running_outlook, waiting_outlook
+from balancer.core.explain.picture import Picture
+from balancer.core.explain.words import sentence
+from balancer.core.plan.rules import Rule
+from balancer.core.settings import PoolSettings
+
+#: The rules about a task's past, by the reason that they become.
+_PAST = {Code.TRIED: Rule.TRIED, Code.AVOIDED: Rule.AVOIDED}
+
+
+def told(code: Code, **facts: Any) -> Why:
+    """An answer with its sentence."""
+    why = Why(code=code, text="", **facts)
+    return why.model_copy(update={"text": sentence(why)})
+
+
+def pending(settings: PoolSettings, picture: Picture, **task: Any) -> Why:
+    """Of a task that is ready. `task`: what is known of it.
+
+    Raises:
+        Misconfigured: the pool's strategy is a class that is not here.
+    """
+    judge = Judge(settings, picture)
+    code, facts = judge.code(), judge.facts()
+    due_in_s = None
+    if code is Code.AVOIDED:
+        due_in_s = max(0.0, (picture.lane.avoid_until_ms - judge.now_ms) / 1_000)
+    if code is Code.GUARDED and (guard := judge.guard()):
+        due_in_s = guard.lapses_in_s
+    return told(
+        code,
+        **(task | facts),
+        due_in_s=due_in_s,
+        barred=tuple(judge.barred(_PAST[code])) if code in _PAST else (),
+        candidates=candidates(judge),
+        outlook=None if code is Code.ROLE_PAUSED else waiting_outlook(judge),
+    )
+
+
+def assigned(settings: PoolSettings, picture: Picture, holder: str, **task: Any) -> Why:
+    """Of a task that an agent holds: beside it those who could have it now.
+
+    Raises:
+        Misconfigured: the pool's strategy is a class that is not here.
+    """
+    judge = Judge(settings, picture)
+    facts = judge.facts()
+    about_waiting = ("position", "is_position_exact", "guard", "kept_agent", "kept_for", "goes_to")
+    mine = next((one for one in picture.running if one.agent == holder), None)
+    return told(
+        Code.CANCELLING if task.pop("cancelling") else Code.ASSIGNED,
+        **(task | {name: fact for name, fact in facts.items() if name not in about_waiting}),
+        candidates=candidates(judge, holder),
+        outlook=running_outlook(mine.elapsed_s, mine.estimate_s, mine.p90_s) if mine else None,
+    )

@@ -1,0 +1,127 @@
+"""When a task should start and end: what runs and what stands before it, over the units that suit it.
+
+Twice, once with the means of what is expected and once with what nine of ten do not exceed. Whatever comes
+later and is more urgent, and whoever joins or leaves, is not foretold.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from heapq import heapify, heappop, heappush
+
+from balancer.core.explain.answer import Outlook, Span
+from balancer.core.explain.judge import Judge
+from balancer.core.explain.picture import Running, Seen
+from balancer.core.lanes import feasible
+
+#: A running task past its estimate is taken to need so many times what it has run.
+OVERRUN = 1.5
+#: Most units that are followed one by one.
+MOST_UNITS = 4_096
+
+
+def left_s(elapsed_s: float, estimate_s: float) -> float:
+    """What a running task still needs: past its estimate it counts as 1.5 times what it has run."""
+    if elapsed_s > estimate_s:
+        estimate_s = max(estimate_s, OVERRUN * elapsed_s)
+    return max(0.0, estimate_s - elapsed_s)
+
+
+def running_outlook(elapsed_s: float, estimate_s: float, p90_s: float) -> Outlook:
+    """Of a task that an agent holds."""
+    low_s = left_s(elapsed_s, estimate_s)
+    high_s = max(low_s, left_s(elapsed_s, p90_s))
+    return Outlook(starts_in=None, ends_in=Span(low_s=low_s, high_s=high_s))
+
+
+def waiting_outlook(judge: Judge) -> Outlook | None:
+    """Of a task that is ready; None when no agent that accepts work could have it."""
+    guard = judge.guard()
+    held = {seen.agent.id for seen in judge.suitable if guard and judge.is_guarded(seen)}
+    serving = [
+        seen
+        for seen in judge.suitable
+        if seen.agent.id not in held and seen.agent.health >= judge.settings.min_health
+    ]
+    if not serving:
+        return None
+    low_s = _starts_in_s(judge, serving, late=False)
+    high_s = max(low_s, _starts_in_s(judge, serving, late=True))
+    if guard:
+        low_s, high_s = min(low_s, guard.lapses_in_s), min(high_s, guard.lapses_in_s)
+    speed = _mean_speed(judge, serving)
+    head = judge.picture.head
+    return Outlook(
+        starts_in=Span(low_s=low_s, high_s=high_s),
+        ends_in=Span(
+            low_s=low_s + head.estimate_s / speed,
+            high_s=high_s + max(head.estimate_s, judge.picture.p90_s) / speed,
+        ),
+    )
+
+
+def _mean_speed(judge: Judge, serving: list[Seen]) -> float:
+    rungs = [
+        (rung.speed, seen.agent.max_concurrent)
+        for seen in serving
+        if (rung := judge.ladder.rung(seen.cls)) is not None
+    ]
+    return sum(speed * units for speed, units in rungs) / sum(units for _, units in rungs)
+
+
+def _starts_in_s(judge: Judge, serving: list[Seen], *, late: bool) -> float:
+    """When the first of these has room for the task, once those that stand before it have theirs.
+
+    `late`: by what nine of ten tasks do not exceed, else by the means.
+    """
+    units = _Units(_busy_s(judge, serving, late=late))
+    classes = {seen.cls for seen in serving}
+    speed = _mean_speed(judge, serving)
+    known = [one for one in judge.picture.ahead if any(feasible(one.lane, cls) for cls in classes)]
+    for one in sorted(known, key=lambda each: each.order_us):
+        work_s = max(one.estimate_s, one.p90_s) if late else one.estimate_s
+        units.run(one.lane.cost, work_s / speed)
+    # What was not read is taken to be like what was, and to be spread evenly.
+    unread = judge.picture.ahead_of - len(judge.picture.ahead)
+    if unread > 0 and known:
+        mean_s = units.given_s / len(known)
+        units.delay_s = unread * len(known) / len(judge.picture.ahead) * mean_s / units.count
+    return units.run(judge.lane.cost, 0.0)
+
+
+def _busy_s(judge: Judge, serving: list[Seen], *, late: bool) -> list[float]:
+    """When each unit of these agents comes free, in seconds from now."""
+    leases: dict[str, list[Running]] = defaultdict(list)
+    for lease in judge.picture.running:
+        leases[lease.agent].append(lease)
+    out: list[float] = []
+    for seen in serving:
+        agent, busy = seen.agent, list[float]()
+        for lease in leases[agent.id]:
+            expected_s = lease.p90_s if late else lease.estimate_s
+            busy += [left_s(lease.elapsed_s, expected_s)] * lease.cost
+        # Leases that were not read are taken to be fresh ones.
+        busy += [judge.role.service_s] * (agent.used - len(busy))
+        out += [*busy[: agent.max_concurrent], *[0.0] * (agent.max_concurrent - len(busy))]
+        if len(out) >= MOST_UNITS:
+            break
+    return out
+
+
+class _Units:
+    """Units of agents, each with the moment at which it comes free."""
+
+    def __init__(self, free_at_s: list[float]) -> None:
+        heapify(free_at_s)
+        self._free_at_s, self.count = free_at_s, max(1, len(free_at_s))
+        #: Of units, by tasks that were given to them; and what all wait on top.
+        self.given_s = self.delay_s = 0.0
+
+    def run(self, cost: int, takes_s: float) -> float:
+        """Give a task the units that come free first; when it starts."""
+        taken = [heappop(self._free_at_s) for _ in range(min(cost, len(self._free_at_s)))]
+        starts_s = max(taken, default=0.0)
+        for _ in taken:
+            heappush(self._free_at_s, starts_s + takes_s)
+        self.given_s += cost * takes_s
+        return starts_s + self.delay_s

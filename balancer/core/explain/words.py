@@ -1,0 +1,162 @@
+"""Why a task is where it is, in one sentence: a template a reason, and what fills them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from balancer.core.explain.answer import Code, Why
+from balancer.core.wording import count, seconds
+
+#: What each reason says. Names in braces are those of `_PARTS`.
+SENTENCES: Mapping[Code, str] = {
+    Code.SCHEDULED: "It waits for its time, in {until}.",
+    Code.BLOCKED: "It waits for {parents} to complete.",
+    Code.BACKING_OFF: "Try {failures} of {max_failures} failed; the next one may start in {until}.",
+    Code.DUE: "What it waited for has come; the next sweep puts it into the queue, within a second.",
+    Code.ROLE_PAUSED: "The queue of role {role} is paused.",
+    Code.NO_AGENTS: "No agent of role {role} is live.",
+    Code.UNPLACEABLE: "No live agent of role {role} could ever have it: {excluded}{shortage}.",
+    Code.NOT_ACCEPTING: "Those of role {role} that could have it take no new work: {excluded}.",
+    Code.HEALTH: "{suitable_agents} {have} not been heard of for too long.",
+    Code.ALL_BUSY: "{suitable_agents} {are} full: {units}{need}{kept}; {place}.",
+    Code.TRIED: "It failed on {barred}, and those that have not tried it yet have no room: {excluded}.",
+    Code.AVOIDED: "It was given back by {barred}; others go first for {until} more, and none has room: {excluded}.",
+    Code.GUARDED: "Faster agents ({better}) should have done it in {better_in}, those that have room in {here_in};"
+    " it waits for the faster ones for {until} more at most.",
+    Code.RESERVED: "What has room, {kept_agent}, is kept free for {kept_for}, which needs more units at once than"
+    " any agent has left; {place}.",
+    Code.WAITS_IN_LINE: "Others go before it to the {free_units} that it could have; {place}.",
+    Code.PLACING: "It is about to be given to {goes_to}.",
+    Code.UNSERVED: "Nothing keeps it waiting but that no balancer serves the pool, {unserved}.",
+    Code.ASSIGNED: "Agent {agent} has held it for {granted} (try {attempt}).",
+    Code.CANCELLING: "Agent {agent} holds it and was asked to stop; it ends cancelled.",
+    Code.COMPLETED: "It is completed: agent {agent} did it in {took} (try {attempt}).",
+    Code.DEAD: "It is dead ({reason}) and will not be tried again{tries}.",
+    Code.CANCELLED: "It was cancelled ({reason}){tries}.",
+}
+
+#: What an agent is that a rule keeps from the task, or that accepts no work.
+EXCLUDED: Mapping[str, str] = {
+    "role": "of another role",
+    "skill": "without the skills",
+    "size": "too small",
+    "health": "silent for too long",
+    "tried": "failed it",
+    "avoided": "gave it back",
+    "not_empty": "not empty",
+    "full": "full",
+    "paused": "paused",
+    "retiring": "retiring",
+    "stopping": "stopping",
+    "silent": "not judged yet",
+}
+
+
+def sentence(why: Why) -> str:
+    """The sentence of an answer."""
+    template = SENTENCES[why.code]
+    parts = {name: part(why) for name, part in _PARTS.items() if f"{{{name}}}" in template}
+    return template.format(**parts)
+
+
+def _excluded(why: Why) -> str:
+    found = [
+        f"{number} {EXCLUDED.get(rule, rule)}" for rule, number in sorted(why.excluded.items())
+    ]
+    return ", ".join(found) or "none was looked at"
+
+
+def _shortage(why: Why) -> str:
+    short = [
+        f"{skill} {why.requires[skill]} (the best has {best})"
+        if best
+        else f"{skill} {why.requires[skill]} (nobody has any)"
+        for skill, best in sorted(why.best_levels.items())
+    ]
+    needs = [*short, *([count(why.cost, "unit")] if why.excluded.get("size") else [])]
+    return f"; it needs {', '.join(needs)}" if needs else ""
+
+
+def _parents(why: Why) -> str:
+    named = ", ".join(f"{parent.id} ({parent.state})" for parent in why.parents)
+    more = why.open_parents - len(why.parents)
+    return f"{count(why.open_parents, 'task')}: {named}{f' and {more} more' if more > 0 else ''},"
+
+
+def _place(why: Why) -> str:
+    if why.position is None:
+        return "it is in line"
+    return f"it is number {why.position}{'' if why.is_position_exact else ' or later'} in line"
+
+
+def _kept(why: Why) -> str:
+    if why.kept_agent is None:
+        return ""
+    whom = "it" if why.kept_for == why.id else f"task {why.kept_for}" if why.kept_for else "another"
+    return f", agent {why.kept_agent} is kept free for {whom}"
+
+
+def _need(why: Why) -> str:
+    if why.excluded.get("not_empty"):
+        return ", it needs an agent that holds nothing"
+    return f", it needs {why.cost} at once of one agent" if why.free_units else ""
+
+
+def _units(why: Why) -> str:
+    used = why.suitable_units - why.free_units
+    return f"{used} of {count(why.suitable_units, 'unit')} are used"
+
+
+def _suitable_agents(why: Why) -> str:
+    if why.suitable == 1:
+        return "The one agent that could have it"
+    return f"All {why.suitable} agents that could have it"
+
+
+def _better(why: Why) -> str:
+    if why.guard is None:
+        return ""
+    return f"{count(why.guard.better_units, 'unit')}, up to speed {why.guard.better[0].speed:.3g}"
+
+
+def _tries(why: Why) -> str:
+    if not why.tries:
+        return ""
+    return f"; {count(len(why.tries), 'try').replace('trys', 'tries')} did not complete, the last one {why.tries[-1]}"
+
+
+def _unserved(why: Why) -> str:
+    return "and none ever has" if why.unserved_s is None else f"since {seconds(why.unserved_s)}"
+
+
+_PARTS: Mapping[str, Callable[[Why], object]] = {
+    "role": lambda why: why.role,
+    "until": lambda why: seconds(why.due_in_s),
+    "parents": _parents,
+    "failures": lambda why: why.failures,
+    "max_failures": lambda why: why.max_failures,
+    "excluded": _excluded,
+    "shortage": _shortage,
+    "suitable_agents": _suitable_agents,
+    "are": lambda why: "is" if why.suitable == 1 else "are",
+    "have": lambda why: "has" if why.suitable == 1 else "have",
+    "barred": lambda why: ", ".join(why.barred),
+    "units": _units,
+    "need": _need,
+    "kept": _kept,
+    "place": _place,
+    "better": _better,
+    "better_in": lambda why: seconds(why.guard.better_in_s if why.guard else None),
+    "here_in": lambda why: seconds(why.guard.here_in_s if why.guard else None),
+    "kept_agent": lambda why: f"agent {why.kept_agent}",
+    "kept_for": lambda why: f"task {why.kept_for}" if why.kept_for else "another task",
+    "free_units": lambda why: count(why.free_units, "free unit"),
+    "goes_to": lambda why: f"agent {why.goes_to}",
+    "unserved": _unserved,
+    "agent": lambda why: why.assignment.agent_id if why.assignment else "unknown",
+    "attempt": lambda why: why.assignment.attempt if why.assignment else 0,
+    "granted": lambda why: seconds(why.granted_s),
+    "took": lambda why: seconds(why.took_s),
+    "reason": lambda why: why.reason or "no reason given",
+    "tries": _tries,
+}

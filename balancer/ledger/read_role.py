@@ -1,0 +1,217 @@
+"""One role as a planner would see it, and more: agents that are busy or accept nothing, and what they hold.
+
+Six round trips. What is read is bounded whatever the pool holds; `examined` says what was left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from balancer.core.explain.picture import Picture, Running, Seen, refusal
+from balancer.core.health import health
+from balancer.core.invariants import Lease
+from balancer.core.lanes import AgentClass, Lane, feasible, read_class, read_lane
+from balancer.core.turns import Order, nearness
+from balancer.core.view import FreeAgent
+from balancer.ledger.agent_set import Said
+from balancer.ledger.beat import Declared
+from balancer.ledger.commit import Grant
+from balancer.ledger.exchange import Command, Exchange
+from balancer.ledger.pool import PoolRef
+from balancer.ledger.read_picture import (
+    MOST_UNITS,
+    Around,
+    Counts,
+    Found,
+    LaneRead,
+    effort_ms,
+    picture_of,
+)
+
+#: What is looked at, at most. Tasks: heads of lanes, and leases.
+MOST_AGENTS, MOST_CLASSES, MOST_LANES, MOST_TASKS = 1_000, 256, 256, 1_000
+_AGENT = ("role", "class", "max", "used", "n", "freed_us", "beat_ms", "d", "mode", "admin", "turn")
+
+
+def read_role(pool: PoolRef, around: Around) -> Exchange[Picture | None]:
+    """The role of a task. None when the task has left its lane meanwhile, and nothing describes that any more."""
+    counts = yield from _read_counts(pool, around)
+    if counts is None:
+        return None
+    classes = yield from _read_classes(pool, [*counts.capacity, *counts.free])
+    lanes, first = yield from _read_lanes(pool, around, counts, classes)
+    ids = list(dict.fromkeys([*counts.lane.tried, *counts.lane.avoid, *first, *counts.alive]))
+    ids = ids[:MOST_AGENTS]
+    heads = [task for lane in lanes for task, _ in lane.heads]
+    own = around.task_id
+    replies = yield [
+        *(("HMGET", pool.keys.task(task), "d", "e", "p") for task in [*heads, own]),
+        *(("HMGET", pool.keys.agent(id_), *_AGENT) for id_ in ids),
+    ]
+    facts = dict(zip([*heads, own], replies, strict=False))
+    rows = {
+        id_: dict(zip(_AGENT, row, strict=True))
+        for id_, row in zip(ids, replies[len(heads) + 1 :], strict=True)
+        if row[0] == around.fields["role"]
+    }
+    unknown = {row["class"] for row in rows.values()} - classes.keys()
+    classes |= yield from _read_classes(pool, sorted(unknown))
+    agents = [
+        _seen(id_, row, classes[row["class"]], around, counts.order)
+        for id_, row in rows.items()
+        if row["class"] in classes
+    ]
+    running = yield from _read_running(pool, around, counts.lane, agents, rows)
+    return picture_of(Found(around, counts, classes, lanes, facts, agents, running, len(ids)))
+
+
+def _read_counts(pool: PoolRef, around: Around) -> Exchange[Counts | None]:
+    keys, role, lane_id = pool.keys, around.fields["role"], around.fields.get("lane", "")
+    replies = yield [
+        ("HGET", keys.lanedef, lane_id),
+        ("HGETALL", keys.role(role)),
+        ("ZREVRANGE", keys.capacity(role), 0, MOST_CLASSES - 1, "WITHSCORES"),
+        ("ZCARD", keys.capacity(role)),
+        ("ZREVRANGE", keys.free_units(role), 0, MOST_CLASSES - 1, "WITHSCORES"),
+        ("ZRANGE", keys.lanes(role), 0, MOST_LANES - 1, "WITHSCORES"),
+        ("ZCARD", keys.lanes(role)),
+        ("ZRANGE", keys.alive, 0, MOST_AGENTS - 1),
+        ("ZCARD", keys.alive),
+        ("ZRANK", keys.lane(lane_id), around.task_id),
+        ("HGET", keys.meta, "order"),
+    ]
+    definition, counters, capacity, classes_of, free, lanes, lanes_of, alive, alive_of = replies[:9]
+    rank, order = replies[9:]
+    if definition is None or (rank is None and around.fields["state"] == "pending"):
+        return None
+    lanes = {id_: float(score) for id_, score in lanes}
+    if rank is not None:
+        # Its own lane may stand behind those of the page.
+        lanes.setdefault(lane_id, around.order_us)
+    return Counts(
+        read_lane(definition),
+        counters,
+        {id_: int(units) for id_, units in capacity},
+        classes_of,
+        {id_: int(units) for id_, units in free},
+        lanes,
+        lanes_of,
+        alive,
+        alive_of,
+        rank or 0,
+        # Behind `|` stands whether turns are kept beside it.
+        Order(order.partition("|")[0]),
+    )
+
+
+def _read_classes(pool: PoolRef, ids: Sequence[str]) -> Exchange[dict[str, AgentClass]]:
+    ids = list(dict.fromkeys(ids))
+    if not ids:
+        return {}
+    (texts,) = yield [("HMGET", pool.keys.classdef, *ids)]
+    return {id_: read_class(text) for id_, text in zip(ids, texts, strict=True) if text}
+
+
+def _read_lanes(
+    pool: PoolRef, around: Around, counts: Counts, classes: Mapping[str, AgentClass]
+) -> Exchange[tuple[list[LaneRead], list[str]]]:
+    """The lanes, and the free agents that a plan would look at first, where not everybody alive is read anyway."""
+    keys, ids = pool.keys, list(counts.lanes)
+    most = max(4, MOST_TASKS // max(1, len(ids)))
+    asks: list[Command] = []
+    for id_ in ids:
+        own = (
+            max(most, min(counts.before + 1, MOST_UNITS)) if id_ == around.fields["lane"] else most
+        )
+        asks += [
+            ("HGET", keys.lanedef, id_),
+            ("ZCARD", keys.lane(id_)),
+            ("ZCOUNT", keys.lane(id_), "-inf", f"({around.fields['order_us']}"),
+            ("ZRANGE", keys.lane(id_), 0, own - 1, "WITHSCORES"),
+        ]
+    free: list[str] = []
+    if counts.alive_of > len(counts.alive):
+        free = [
+            id_ for id_ in counts.free if id_ in classes and feasible(counts.lane, classes[id_])
+        ]
+    each = max(4, MOST_AGENTS // 2 // max(1, len(free)))
+    asks += [("ZRANGE", keys.free(id_), 0, each - 1) for id_ in free]
+    replies = (yield asks) if asks else []
+    lanes = [
+        LaneRead(id_, read_lane(text), size, before, [(task, float(at)) for task, at in heads])
+        for id_, (text, size, before, heads) in zip(ids, _fours(replies), strict=False)
+        if text and size
+    ]
+    return lanes, [id_ for page in replies[4 * len(ids) :] for id_ in page]
+
+
+def _fours(replies: Sequence[Any]) -> Iterator[Sequence[Any]]:
+    return (replies[at : at + 4] for at in range(0, len(replies) - 3, 4))
+
+
+def _seen(id_: str, row: Mapping[str, str], cls: AgentClass, around: Around, order: Order) -> Seen:
+    declared = Declared.read(row["d"])
+    silent_ms = around.mark_ms - int(row["beat_ms"])
+    turn = int(row["turn"] or 0)
+    near = 0.0
+    if order is Order.GRANT:
+        near = (around.now_us - turn) / 1e6
+    elif order is Order.DRAW:
+        near = nearness(turn, 0)
+    agent = FreeAgent(
+        id_,
+        declared.type,
+        cls.max_concurrent,
+        int(row["used"]),
+        health(silent_ms, declared.interval_ms, declared.ttl_ms),
+        int(row["freed_us"]),
+        near,
+    )
+    return Seen(cls, row["class"], agent, refusal(row["mode"], Said.read(row["admin"] or "").word))
+
+
+def _read_running(
+    pool: PoolRef,
+    around: Around,
+    lane: Lane,
+    agents: Sequence[Seen],
+    rows: Mapping[str, Mapping[str, str]],
+) -> Exchange[list[Running]]:
+    """What those hold that could have the task; the holder of the task first."""
+    holder = around.fields.get("agent")
+    able = [seen.agent.id for seen in agents if feasible(lane, seen.cls)]
+    able.sort(key=lambda id_: id_ != holder)
+    asked, left = [], MOST_TASKS
+    for id_ in able:
+        left -= int(rows[id_]["n"])
+        if left < 0:
+            break
+        if int(rows[id_]["n"]):
+            asked.append(id_)
+    if not asked:
+        return []
+    held = yield [("HVALS", pool.keys.held(id_)) for id_ in asked]
+    leases = [
+        (id_, Lease.read(record))
+        for id_, records in zip(asked, held, strict=True)
+        for record in records
+    ]
+    # The task of its own lease first: whoever asks for it finds it there.
+    leases.sort(key=lambda pair: pair[1].task != around.task_id)
+    if not leases:
+        return []
+    facts = yield [("HMGET", pool.keys.task(lease.task), "grant", "e") for _, lease in leases]
+    return [
+        _running(id_, lease, fact[0], fact[1], around.now_us)
+        for (id_, lease), fact in zip(leases, facts, strict=True)
+        if fact[0]
+    ]
+
+
+def _running(agent: str, lease: Lease, packed: str, effort: str | None, now_us: int) -> Running:
+    grant = Grant.read(packed)
+    estimate_s = grant.estimate_ms / 1e3
+    elapsed_s = max(0.0, (now_us - grant.granted_us) / 1e6)
+    mean_ms, p90_ms = effort_ms(effort)
+    return Running(agent, lease.cost, elapsed_s, estimate_s, estimate_s * p90_ms / mean_ms)

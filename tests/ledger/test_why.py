@@ -1,0 +1,533 @@
+"""Why a task is where it is: one golden sentence a reason, what stands behind it, and that the planner agrees."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Generator
+from typing import Any
+
+import pytest
+import redis
+
+from balancer.core.explain.answer import Code, Span, Why
+from balancer.core.explain.picture import Refusal
+from balancer.core.explain.words import EXCLUDED, SENTENCES
+from balancer.core.plan.rules import Rule
+from balancer.core.settings import PoolSettings
+from balancer.ledger import Pool, read_role
+from balancer.ledger.agent_set import Verb, agent_set
+from balancer.ledger.cancel import cancel
+from balancer.ledger.due import due
+from balancer.ledger.exchange import drive
+from balancer.ledger.read_why import why
+from balancer.ledger.role_set import pause
+from tests.support.factories import (
+    Clock,
+    assign,
+    beat,
+    changes,
+    complete,
+    drain,
+    later,
+    make_task,
+    plan,
+    submit,
+)
+
+
+@pytest.fixture
+def fit(redis_client: redis.Redis, clock: Clock) -> Pool:
+    """A virtual pool of the strategy `fit` that a balancer serves; its default task takes an hour."""
+    pool = Pool.create(redis_client, "p", PoolSettings(strategy="fit"), clock=clock)
+    serve(pool)
+    return pool
+
+
+def serve(pool: Pool) -> None:
+    """As if a balancer had just ticked."""
+    assert pool.clock
+    pool.client.hset(pool.keys.meta, "last_tick_ms", pool.clock() // 1_000)
+
+
+def ask(pool: Pool, task: str = "t1") -> Why:
+    """The answer, which changes nothing."""
+    with changes(pool) as seen:
+        answer = why(pool, task)
+    assert seen.nothing
+    assert answer is not None
+    return answer
+
+
+# --- a golden sentence a reason: what leads to it, then what is said ---
+
+
+def scheduled(pool: Pool, clock: Clock) -> str:
+    submit(pool, make_task(not_before=later(90)))
+    return "It waits for its time, in 90 s."
+
+
+def blocked(pool: Pool, clock: Clock) -> str:
+    beat(pool)
+    submit(pool, "p1", "p2", make_task(depends_on=("p1", "p2")))
+    assign(pool, "p1")
+    return "It waits for 2 tasks: p1 (assigned), p2 (pending), to complete."
+
+
+def backing_off(pool: Pool, clock: Clock) -> str:
+    submit(pool, "t1")
+    beat(pool)
+    assign(pool)
+    complete(pool, status="failed")
+    return "Try 1 of 3 failed; the next one may start in 5.0 s."
+
+
+def is_due(pool: Pool, clock: Clock) -> str:
+    submit(pool, make_task(not_before=later(5)))
+    clock.advance(5)
+    return "What it waited for has come; the next sweep puts it into the queue, within a second."
+
+
+def role_paused(pool: Pool, clock: Clock) -> str:
+    beat(pool)
+    submit(pool, "t1")
+    pause(pool, "dev")
+    return "The queue of role dev is paused."
+
+
+def no_agents(pool: Pool, clock: Clock) -> str:
+    beat(pool, "other", role="ops")
+    submit(pool, "t1")
+    return "No agent of role dev is live."
+
+
+def unplaceable(pool: Pool, clock: Clock) -> str:
+    beat(pool, "a1", skills={"gpu": 1}, max_concurrent=4)
+    beat(pool, "a2", max_concurrent=4)
+    beat(pool, "a3", max_concurrent=1, skills={"gpu": 5, "go": 1})
+    submit(pool, make_task(requires={"gpu": 3, "go": 2}, cost=2))
+    return (
+        "No live agent of role dev could ever have it: 1 too small, 2 without the skills; it needs"
+        " go 2 (the best has 1), 2 units."
+    )
+
+
+def not_accepting(pool: Pool, clock: Clock) -> str:
+    for agent in ("a1", "a2", "a3"):
+        beat(pool, agent, skills={"gpu": 3})
+    beat(pool, "small")
+    agent_set(pool, "a1", Verb.PAUSE)
+    agent_set(pool, "a2", Verb.RETIRE, 60)
+    beat(pool, "a3", skills={"gpu": 3}, mode="stopping")
+    submit(pool, make_task(requires={"gpu": 3}))
+    return (
+        "Those of role dev that could have it take no new work: 1 paused, 1 retiring, 1 without the"
+        " skills, 1 stopping."
+    )
+
+
+def health(pool: Pool, clock: Clock) -> str:
+    beat(pool, "a1")
+    submit(pool, "t1")
+    clock.advance(20)
+    serve(pool)
+    beat(pool, "other", role="ops")
+    return "The one agent that could have it has not been heard of for too long."
+
+
+def all_busy(pool: Pool, clock: Clock) -> str:
+    beat(pool, "a1", max_concurrent=2)
+    beat(pool, "a2", max_concurrent=2)
+    submit(pool, "b1", "b2", "b3", "b4", "t0", "t1")
+    for task, agent in (("b1", "a1"), ("b2", "a1"), ("b3", "a2"), ("b4", "a2")):
+        assign(pool, task, agent)
+    return (
+        "All 2 agents that could have it are full: 4 of 4 units are used; it is number 2 in line."
+    )
+
+
+def tried(pool: Pool, clock: Clock) -> str:
+    beat(pool, "a1")
+    beat(pool, "a2")
+    submit(pool, "t1", "b1")
+    assign(pool, "t1", "a1")
+    assign(pool, "b1", "a2")
+    complete(pool, status="failed")
+    clock.advance(6)
+    serve(pool)
+    due(pool)
+    beat(pool, "a1")
+    return (
+        "It failed on a1, and those that have not tried it yet have no room: 1 full, 1 failed it."
+    )
+
+
+def avoided(pool: Pool, clock: Clock) -> str:
+    beat(pool, "a1")
+    submit(pool, "t1")
+    assign(pool)
+    complete(pool, status="rejected")
+    return (
+        "It was given back by a1; others go first for 10 s more, and none has room: 1 gave it back."
+    )
+
+
+def guarded(pool: Pool, clock: Clock) -> str:
+    beat(pool, "fast", speed=8.0, max_concurrent=2)
+    beat(pool, "slow", speed=0.5)
+    submit(pool, "b1", "b2", "t1")
+    assign(pool, "b1", "fast")
+    assign(pool, "b2", "fast")
+    clock.advance(1)
+    beat(pool, "slow", speed=0.5)
+    pool.client.hset(pool.keys.role("dev"), "service_ms", 450_000)
+    return (
+        "Faster agents (2 units, up to speed 8) should have done it in 15 min, those that have room in 2 h;"
+        " it waits for the faster ones for 22 min more at most."
+    )
+
+
+def reserved(pool: Pool, clock: Clock) -> str:
+    beat(pool, "a1", max_concurrent=4)
+    submit(pool, "b1", make_task("large", cost=4), make_task("t1", priority="low"))
+    assign(pool, "b1")
+    return (
+        "What has room, agent a1, is kept free for task large, which needs more units at once than any agent"
+        " has left; it is number 2 in line."
+    )
+
+
+def waits_in_line(pool: Pool, clock: Clock) -> str:
+    beat(pool, "a1", max_concurrent=2)
+    submit(pool, "t0", "b1", "t1")
+    return "Others go before it to the 2 free units that it could have; it is number 3 in line."
+
+
+def placing(pool: Pool, clock: Clock) -> str:
+    beat(pool, "a1")
+    submit(pool, "t1")
+    return "It is about to be given to agent a1."
+
+
+def unserved(pool: Pool, clock: Clock) -> str:
+    beat(pool, "a1", ttl_ms=600_000)
+    submit(pool, "t1")
+    clock.advance(200)
+    return "Nothing keeps it waiting but that no balancer serves the pool, since 3 min."
+
+
+def assigned(pool: Pool, clock: Clock) -> str:
+    beat(pool, "a1")
+    submit(pool, "t1")
+    assert drain(pool) == {"t1": "a1"}
+    clock.advance(30)
+    return "Agent a1 has held it for 30 s (try 1)."
+
+
+def cancelling(pool: Pool, clock: Clock) -> str:
+    beat(pool)
+    submit(pool, "t1")
+    assign(pool)
+    cancel(pool, ["t1"], "not needed")
+    return "Agent a1 holds it and was asked to stop; it ends cancelled."
+
+
+def completed(pool: Pool, clock: Clock) -> str:
+    beat(pool)
+    submit(pool, "t1")
+    assign(pool)
+    clock.advance(4)
+    complete(pool)
+    return "It is completed: agent a1 did it in 4.0 s (try 1)."
+
+
+def dead(pool: Pool, clock: Clock) -> str:
+    beat(pool)
+    submit(pool, make_task(max_failures=2))
+    for _ in range(2):
+        assign(pool)
+        clock.advance(2)
+        complete(pool, status="failed")
+        clock.advance(20)
+        due(pool)
+        beat(pool)
+    return (
+        "It is dead (failed) and will not be tried again; 2 tries did not complete, the last one failed on a1"
+        " after 2.0 s."
+    )
+
+
+def cancelled(pool: Pool, clock: Clock) -> str:
+    submit(pool, "t1")
+    cancel(pool, ["t1"], "not needed")
+    return "It was cancelled (not needed)."
+
+
+GOLDEN: dict[Code, Callable[[Pool, Clock], str]] = {
+    Code.SCHEDULED: scheduled,
+    Code.BLOCKED: blocked,
+    Code.BACKING_OFF: backing_off,
+    Code.DUE: is_due,
+    Code.ROLE_PAUSED: role_paused,
+    Code.NO_AGENTS: no_agents,
+    Code.UNPLACEABLE: unplaceable,
+    Code.NOT_ACCEPTING: not_accepting,
+    Code.HEALTH: health,
+    Code.ALL_BUSY: all_busy,
+    Code.TRIED: tried,
+    Code.AVOIDED: avoided,
+    Code.GUARDED: guarded,
+    Code.RESERVED: reserved,
+    Code.WAITS_IN_LINE: waits_in_line,
+    Code.PLACING: placing,
+    Code.UNSERVED: unserved,
+    Code.ASSIGNED: assigned,
+    Code.CANCELLING: cancelling,
+    Code.COMPLETED: completed,
+    Code.DEAD: dead,
+    Code.CANCELLED: cancelled,
+}
+
+
+@pytest.mark.parametrize("code", list(Code))
+def test_each_reason_has_its_sentence(code: Code, fit: Pool, clock: Clock) -> None:
+    sentence = GOLDEN[code](fit, clock)
+    answer = ask(fit)
+    assert (answer.code, answer.text) == (code, sentence)
+
+
+def test_there_are_words_for_every_reason_and_rule() -> None:
+    assert SENTENCES.keys() == set(Code)
+    assert EXCLUDED.keys() == {*Rule, *Refusal}
+
+
+# --- the counts behind it, and who else may have it ---
+
+
+def test_a_waiting_task_names_its_candidates_its_place_and_when_it_should_start(
+    fit: Pool, clock: Clock
+) -> None:
+    beat(fit, "fast", speed=2.0, type="builder")
+    beat(fit, "slow", max_concurrent=2)
+    beat(fit, "unskilled")
+    submit(fit, make_task("b1"), make_task("b2", estimate_s=60.0))
+    assign(fit, "b1", "fast")
+    assign(fit, "b2", "slow")
+    clock.advance(100)
+    for agent, facts in (
+        ("fast", {"speed": 2.0, "type": "builder"}),
+        ("slow", {"max_concurrent": 2}),
+    ):
+        beat(fit, agent, **facts)
+    agent_set(fit, "slow", Verb.PAUSE)
+    serve(fit)
+    submit(fit, "t0", "t1")
+
+    answer = ask(fit)
+
+    assert (answer.code, answer.position, answer.is_position_exact) == (Code.ALL_BUSY, 2, True)
+    assert answer.excluded == {"paused": 1, "full": 1, "health": 1}
+    assert (answer.suitable, answer.suitable_units, answer.free_units) == (2, 2, 1)
+    slow, fast, unskilled = sorted(
+        answer.candidates, key=lambda one: (one.agent != "slow", one.agent)
+    )
+    assert (slow.excluded, fast.excluded, unskilled.excluded) == ("paused", "full", "health")
+    assert (fast.speed, fast.rel, slow.speed, slow.rel) == (2.0, 1.0, 1.0, 0.5)
+    # b1 was granted for 60 s (see proposal) and has run for 100: so it counts as 150. Then t0 at speed 2.
+    assert answer.outlook is not None
+    assert answer.outlook.starts_in == Span(low_s=50 + 1_800, high_s=50 + 1_800)
+    assert answer.outlook.ends_in == Span(low_s=50 + 3_600, high_s=50 + 3_600)
+
+
+def test_an_assigned_task_shows_what_decided_and_who_could_have_it_now(
+    fit: Pool, clock: Clock
+) -> None:
+    beat(fit, "fast", speed=2.0, max_concurrent=2)
+    beat(fit, "slow")
+    submit(fit, make_task(requires={}))
+    assert drain(fit) == {"t1": "fast"}
+    clock.advance(1)
+
+    answer = ask(fit)
+
+    assert answer.code is Code.ASSIGNED
+    assert answer.assignment is not None
+    assert (answer.assignment.agent_id, answer.assignment.scores) == ("fast", {"speed": 2.0})
+    holder, other = answer.candidates
+    assert (holder.agent, holder.holds_it, holder.used, holder.rel) == ("fast", True, 1, 1.0)
+    assert (other.agent, other.holds_it, other.excluded, other.rel) == ("slow", False, None, 0.5)
+    # Twice as long there, so its place would be so much later: 3,600 s / (2 x .2), with its ready time now.
+    assert holder.index_s == pytest.approx(9_000 - 1)
+    assert other.index_s == pytest.approx(18_000 - 1)
+    assert answer.outlook is not None
+    assert answer.outlook.starts_in is None
+    assert answer.outlook.ends_in.low_s == pytest.approx(1_800 - 1)
+
+
+def test_with_a_strategy_that_scores_the_candidates_have_their_scores(virtual_pool: Pool) -> None:
+    serve(virtual_pool)
+    beat(virtual_pool, "a1", max_concurrent=2, specializations=("bug",))
+    beat(virtual_pool, "a2", max_concurrent=2)
+    submit(virtual_pool, make_task(category="bug"))
+
+    answer = ask(virtual_pool)
+
+    weights = virtual_pool.settings.weights
+    plain = {"health": weights.health, "load": weights.load}
+    special = plain | {"specialization": weights.specialization}
+    assert (answer.code, answer.goes_to) == (Code.PLACING, "a1")
+    assert [(one.agent, one.scores) for one in answer.candidates] == [
+        ("a1", special),
+        ("a2", plain),
+    ]
+    assert {one.index_s for one in answer.candidates} == {None}
+
+
+def test_large_and_lone_tasks_say_what_they_need(fit: Pool, clock: Clock) -> None:
+    beat(fit, "a1", max_concurrent=4)
+    submit(fit, "b1", make_task(cost=4))
+    assign(fit, "b1")
+
+    answer = ask(fit)
+
+    assert (answer.code, answer.most_free, answer.kept_agent, answer.kept_for) == (
+        *(Code.ALL_BUSY, 3, "a1", "t1"),
+    )
+    assert answer.text == (
+        "The one agent that could have it is full: 1 of 4 units are used, it needs 4 at once of one agent,"
+        " agent a1 is kept free for it; it is number 1 in line."
+    )
+
+
+def test_unknown_tasks_have_no_reason(fit: Pool) -> None:
+    assert why(fit, "t1") is None
+
+
+# --- explain and planner agree ---
+
+
+@pytest.mark.parametrize("strategy", ["fit", "best_match", "round_robin"])
+@pytest.mark.parametrize("seed", range(6))
+def test_about_to_be_placed_are_exactly_those_that_the_next_plan_places(
+    redis_client: redis.Redis, clock: Clock, strategy: str, seed: int
+) -> None:
+    pool = Pool.create(redis_client, "p", PoolSettings(strategy=strategy), clock=clock)
+    serve(pool)
+    draw = random.Random(seed)
+    agents: dict[str, Any] = {
+        f"a{n}": {
+            "max_concurrent": draw.choice([1, 2, 4]),
+            "speed": draw.choice([0.25, 1.0, 4.0]),
+            "skills": draw.choice([None, {"go": 2}, {"go": 1, "gpu": 1}]),
+        }
+        for n in range(6)
+    }
+    for agent, facts in agents.items():
+        beat(pool, agent, **facts)
+    submit(
+        pool,
+        *(
+            make_task(
+                f"t{n}",
+                category=draw.choice(["bug", "docs"]),
+                cost=draw.choice([1, 1, 2, 4]),
+                priority=draw.choice(["low", "medium", "high"]),
+                requires=draw.choice([{}, {}, {"go": 2}, {"gpu": 1}]),
+                estimate_s=draw.choice([10.0, 300.0, 9_000.0]),
+            )
+            for n in range(12)
+        ),
+    )
+    pool.client.hset(pool.keys.role("dev"), "service_ms", 20_000)
+    for _ in range(3):
+        placed = {wish.task: wish.agent for wish in plan(pool)}
+        waiting = pool.client.zrange(pool.keys.pending("dev"), 0, -1)
+        answers = {task: ask(pool, task) for task in waiting}
+        found = {task: one.goes_to for task, one in answers.items() if one.code is Code.PLACING}
+        assert found == placed
+        for answer in answers.values():
+            _holds_together(answer)
+        drain(pool)
+        clock.advance(draw.choice([1, 400]))
+        serve(pool)
+        held = pool.client.zrange(pool.keys.leases, 0, -1)
+        for task in draw.sample(held, min(2, len(held))):
+            complete(pool, task)
+        for agent, facts in agents.items():
+            beat(pool, agent, **facts)
+
+
+def _holds_together(answer: Why) -> None:
+    """What must be true whatever the reason."""
+    free = [one for one in answer.candidates if one.excluded is None]
+    assert bool(free) == (
+        answer.code in {Code.PLACING, Code.WAITS_IN_LINE, Code.RESERVED, Code.GUARDED}
+    )
+    if answer.code is Code.UNPLACEABLE:
+        assert not answer.candidates
+        assert set(answer.excluded) <= {"skill", "size"}
+    if answer.code is Code.GUARDED:
+        assert answer.guard is not None
+        assert all(one.guarded for one in free)
+        assert answer.guard.here_in_s > answer.guard.better_in_s
+    if answer.code is Code.RESERVED:
+        assert answer.kept_agent in {one.agent for one in free}
+        assert answer.kept_for != answer.id
+    if answer.outlook and answer.outlook.starts_in:
+        assert answer.outlook.starts_in.low_s <= answer.outlook.starts_in.high_s
+        assert answer.outlook.starts_in.high_s <= answer.outlook.ends_in.high_s
+
+
+# --- bounds ---
+
+
+def test_what_was_left_out_is_said(
+    fit: Pool, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for bound in ("MOST_AGENTS", "MOST_CLASSES", "MOST_LANES"):
+        monkeypatch.setattr(read_role, bound, 4)
+    for n in range(6):
+        beat(fit, f"a{n}", max_concurrent=n + 1)
+    submit(fit, *(make_task(f"t{n}", category=f"c{n}", cost=2) for n in range(6)))
+
+    answer = ask(fit, "t5")
+
+    assert answer.examined is not None
+    assert answer.examined.model_dump() == {
+        "agents": 4,
+        "pool_agents": 4,
+        "pool_agents_of": 6,
+        "classes": 4,
+        "classes_of": 6,
+        "lanes": 5,
+        "lanes_of": 6,
+    }
+    assert not answer.examined.is_whole
+    assert (answer.position, answer.is_position_exact) == (5, False)
+
+
+def test_it_takes_a_handful_of_round_trips_however_much_there_is(fit: Pool) -> None:
+    def trips() -> int:
+        steps, count = why.steps(fit, "t1"), 0
+
+        def counted() -> Generator[Any, Any, Any]:
+            nonlocal count
+            reply: Any = None
+            while True:
+                try:
+                    step = steps.send(reply)
+                except StopIteration as done:
+                    return done.value
+                count += 1
+                reply = yield step
+
+        drive(fit.client, counted())
+        return count
+
+    submit(fit, make_task(cost=3))
+    beat(fit, "a0", max_concurrent=2)
+    few = trips()
+    for n in range(1, 30):
+        beat(fit, f"a{n}", max_concurrent=n % 4 + 1, skills={"go": n % 5 + 1})
+    submit(fit, *(make_task(f"b{n}", category=f"c{n % 7}") for n in range(100)))
+    drain(fit)
+    assert few <= trips() <= 9
