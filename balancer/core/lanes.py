@@ -109,16 +109,21 @@ def _spread(text: str) -> int:
 
 @lru_cache(maxsize=20_000)
 def class_definition(cls: AgentClass) -> tuple[str, str]:
-    """(id, canonical JSON) of a class. Specializations are compared as a sorted set."""
+    """(id, canonical JSON) of a class. Specializations are compared as a sorted set. The scripts make
+    those of classes that were learned (classes.lua): the id of the declared one, and `+s` with a hash.
+    """
     said: dict[str, object] = {
         "v": VERSION,
         "role": cls.role,
         "specializations": sorted(set(cls.specializations)),
         "max_concurrent": cls.max_concurrent,
     }
-    figures = {"skills": cls.skills, "speeds": cls.speeds, "learned": cls.learned}
+    figures = {"skills": cls.skills, "speeds": cls.speeds}
     text = _text(said | {name: dict(pairs) for name, pairs in figures.items() if pairs})
-    return _name(text), text
+    if not cls.learned:
+        return _name(text), text
+    learned = f'"learned":{_text(dict(cls.learned))}'
+    return f"{_name(text)}+s{_spread(learned):012x}", f"{text[:-1]},{learned}}}"
 
 
 def read_lane(text: str) -> Lane:

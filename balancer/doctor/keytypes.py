@@ -9,7 +9,7 @@ from balancer.doctor.visit import Visit
 
 #: The keys of the pool itself, by type; a test holds them against `balancer.protocol.keys`.
 KINDS = {
-    "hash": "meta settings rescore lanedef laneref classdef classn pool",
+    "hash": "meta settings rescore lanedef laneref classdef classn pool est est_old",
     "set": "roles",
     "zset": "scheduled expiry blocked release failed leases completed dead cancelled alive gone agent_timers",
     "stream": "heartbeats completions events rejected",

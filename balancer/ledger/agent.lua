@@ -1,5 +1,5 @@
 -- Agents: loaded once, changed as plain fields, saved once; index, class sums and counters follow from the difference.
-local AGENTS, AGENT_IDS, FREE = {}, {}, {}
+local AGENTS, AGENT_IDS, FREE, NOTHING = {}, {}, {}, {}
 local AGENT_FIELDS = { 'used', 'n', 'freed_us', 'role', 'class', 'max', 'boot', 'mode', 'state', 'admin', 'turn' }
 
 local function cap_of(a) return a.state == 'live' and a.max or 0 end
@@ -12,16 +12,16 @@ end
 -- Its units, used or not, as long as it accepts work: who waits for a better agent counts on them.
 local function open_of(a) return accepts(a) and a.max or 0 end
 
--- The fields that grants and completions need stand first: a small hash is searched from its front.
-local function load_agent(id)
+-- The fields that grants and completions need stand first: a small hash is searched from its front. `fields`: these and more, all of them kept in `read`.
+local function load_agent(id, fields)
   local a = AGENTS[id]
   if a ~= nil then return a end
-  local f = redis.call('HMGET', k_agent(id), unpack(AGENT_FIELDS, 1, HAS_TURNS and 11 or 10))
+  local f = redis.call('HMGET', k_agent(id), unpack(fields or AGENT_FIELDS, 1, fields and #fields or HAS_TURNS and 11 or 10))
   a = false
   if f[4] then
     a = {
       id = id, used = tonumber(f[1]), n = tonumber(f[2]), freed_us = tonumber(f[3]), role = f[4], class = f[5], max = tonumber(f[6]),
-      boot = f[7], mode = f[8], state = f[9], admin = f[10] or '', turn = tonumber(f[11] or 0),
+      boot = f[7], mode = f[8], state = f[9], admin = f[10] or '', turn = tonumber(f[11] or 0), read = f,
     }
     a.old = { role = a.role, class = a.class, cap = cap_of(a), open = open_of(a), free = free_of(a), used = a.used, n = a.n, live = a.state == 'live' and 1 or 0, freed_us = a.freed_us, turn = a.turn }
     AGENT_IDS[#AGENT_IDS + 1] = id
@@ -93,7 +93,7 @@ local function save_agent(a)
   local same = a.class == old.class and a.freed_us == old.freed_us and a.used == old.used and a.n == old.n and a.turn == old.turn
   if same and free == old.free and live == old.live then return end
   if a.freed_us ~= old.freed_us then
-    redis.call('HSET', k_agent(a.id), 'used', text(a.used), 'n', text(a.n), 'freed_us', str(a.freed_us))
+    redis.call('HSET', k_agent(a.id), 'used', text(a.used), 'n', text(a.n), 'freed_us', str(a.freed_us), unpack(a.extra or NOTHING))
   elseif a.used ~= old.used or a.n ~= old.n then
     redis.call('HSET', k_agent(a.id), 'used', text(a.used), 'n', text(a.n))
   end

@@ -5,7 +5,7 @@
 -- Returns per heartbeat: outcome
 -- Outcomes joined, ok, changed, new_boot, stale, other_boot, too_many_agents, too_many_roles, retired, bad
 -- Keeps   a heartbeat never changes n, and used only for a task that must be alone; older entries, seqs and boots change nothing
--- Uses    agent, waiting, task, tries, boots
+-- Uses    agent, waiting, task, tries, boots, classes
 local max_losses, at, beats = int(ARGV[5], 1, 100, 'max_losses'), 5, {}
 local function arg()
   at = at + 1
@@ -56,15 +56,14 @@ end
 
 local newest = 0
 local function apply(b)
-  local known = redis.call('HMGET', k_agent(b.agent), 'entry', 'seq', 'boots', 'd')
+  local known = redis.call('HMGET', k_agent(b.agent), 'entry', 'seq', 'boots', 'd', 'learned', 'specs', 'speeds')
   local a, why = load_agent(b.agent), nil
-  if not a then
-    a, why = new_agent(b)
-    if not a then return why end
-  end
+  if not a then a, why = new_agent(b) end
+  if not a then return why end
   local boots = known[3] or ''
   why = known[1] and refusal(b, a, known[1], tonumber(known[2]), boots)
   if why then return why end
+  if known[1] then keep_pace(a, b, unpack(known, 5, 7)) end
   local outcome, was_live = 'ok', a.state == 'live'
   local declared = a.class ~= b.class or a.mode ~= b.mode or known[4] ~= b.d
   local due = is_due(a)

@@ -4,7 +4,7 @@
 -- Returns {moved, more (0, 1)}
 -- Outcomes -
 -- Keeps   a task is ready at its time, however late this runs
--- Uses    waiting, task
+-- Uses    effort, waiting, task
 local CAP, moved = 200, 0
 local function move(state, why)
   local due = redis.call('ZRANGEBYSCORE', K[state], '-inf', str(now_us), 'WITHSCORES', 'LIMIT', 0, CAP - moved)
@@ -13,6 +13,7 @@ local function move(state, why)
     redis.call('ZREM', K[state], id)
     local t = load_task(id)
     t.ready = str(at)
+    renew(t)
     t.order = order_of(t)
     redis.call('HSET', k_task(id), 'state', 'pending', 'ready_us', t.ready, 'order_us', t.order)
     place(t)

@@ -4,19 +4,17 @@ local function arg()
   at = at + 1
   return ARGV[at] or bad('tasks: the call ends within a task')
 end
-local function estimated(prior_ms) return string.format('%d|%d|0|%d', prior_ms, prior_ms, prior_ms) end
 -- What a producer said of how much work a task is, and who should have it: prior_ms|basis|group|features|agent|for_ms.
 local function read_hints(t, hints)
   local prior_ms, effort, agent, for_ms = string.match(hints, '^(%d+)|([me]|%x*|%x*)|([%w._%-]*)|(%d+)$')
   if not effort or #effort > 27 or #agent > 64 then bad('hints: ' .. hints) end
-  t.e = estimated(int(prior_ms, 1, 1000000000000, 'prior_ms'))
+  t.prior_ms = int(prior_ms, 1, 1000000000000, 'prior_ms')
   if effort ~= 'm||' then t.effort = effort end
   int(for_ms, 0, 2592000000, 'prefer_ms')
   if agent ~= '' then t.prefer = agent .. '|' .. for_ms end
 end
 for i = 1, int(ARGV[4], 1, 200, 'lanes') do
   lanes[i] = { id = arg(), role = arg(), category = arg(), cost = int(arg(), 1, 1000, 'cost'), def = arg(), prior_ms = int(arg(), 1, 1000000000000, 'prior_ms'), refs = 0 }
-  lanes[i].e = estimated(lanes[i].prior_ms)
   lanes[i].requires = string.match(lanes[i].def, '"requires":(%b{})')
 end
 while at < #ARGV do
@@ -39,11 +37,14 @@ while at < #ARGV do
   t.role, t.lane = t.l.role, t.l.id
   local priority, failures, timeout_ms = string.match(t.d, '^(%a+)|(%d+)|(%d+)|%x+$')
   if not RANKS[priority or ''] or tonumber(failures) > 100 or tonumber(timeout_ms) > 2592000000 then bad('d: ' .. t.d) end
-  t.e = t.l.e
+  t.prior_ms = t.l.prior_ms
   if hints ~= '' then read_hints(t, hints) end
   tasks[#tasks + 1] = t
 end
 if #tasks > 200 then bad('tasks: at most 200 a call') end
+for _, t in ipairs(tasks) do t.kind = kind_of(t, t.l.category) end
+read_cells()
+for _, t in ipairs(tasks) do t.e = estimate_of(t.kind, t.prior_ms) end
 
 -- What a role bounds, and how much of it waits. A role that has accepted a task is known.
 local function role_of(name)

@@ -19,7 +19,7 @@ local K = {
   completed = P .. 'completed', dead = P .. 'dead', cancelled = P .. 'cancelled', classdef = P .. 'classdef',
   classn = P .. 'classn', alive = P .. 'alive', gone = P .. 'gone', agent_timers = P .. 'agent_timers',
   pool = P .. 'pool', heartbeats = P .. 'heartbeats', completions = P .. 'completions', events = P .. 'events',
-  rejected = P .. 'rejected', wake = P .. 'wake', drain_lock = P .. 'drain_lock',
+  rejected = P .. 'rejected', wake = P .. 'wake', drain_lock = P .. 'drain_lock', est = P .. 'est', est_old = P .. 'est_old',
 }
 local function k_task(id) return P .. 'task:' .. id end
 local function k_body(id) return P .. 'body:' .. id end

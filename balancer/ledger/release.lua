@@ -4,7 +4,7 @@
 -- Returns {ready, dead, skipped, more (0, 1)}
 -- Outcomes ready, dead, skipped
 -- Keeps   a child is told once per parent: only the removal of that parent from its set counts
--- Uses    waiting, task
+-- Uses    effort, waiting, task
 local budget, ready, dead, skipped = 200, 0, 0, 0
 -- For so long after it became ready, a child would rather have the agent that did its parent.
 local PREFERRED_MS = '600000'
@@ -24,6 +24,7 @@ local function tell(child, parent, parent_state, parent_agent)
   elseif redis.call('EXISTS', k_parents(child)) == 0 then
     redis.call('ZREM', K.blocked, child)
     if parent_state == 'completed' and parent_agent then redis.call('HSETNX', k_task(child), 'p', parent_agent .. '|' .. PREFERRED_MS) end
+    renew(t)
     event(make_ready(t) == 'pending' and 'ready' or 'scheduled', child, '-', parent)
     ready = ready + 1
   end

@@ -1,10 +1,10 @@
--- rescore: one page of tasks that wait gets the place that the settings of today give it.
+-- rescore: one page of tasks that wait gets the place that the settings of today and what is known by now give it.
 -- KEYS 1 meta
 -- ARGV 1-3 genesis, schema, now_us
 -- Returns {role ('' when nothing is left to do), tasks that were looked at, more (0, 1)}
 -- Outcomes -
 -- Keeps   a task's ready time; where the last page ended stands in Redis, so any replica goes on, and a page that comes twice changes nothing
--- Uses    waiting, task
+-- Uses    effort, waiting, task
 local PAGE, role, looked, last = 200, redis.call('HKEYS', K.rescore)[1], 0, nil
 if not role then return { '', 0, 0 } end
 local until_us, at_us, at_id = string.match(redis.call('HGET', K.rescore, role), '^(%d+)|(%d+)|(.*)$')
@@ -23,12 +23,16 @@ for i = 1, #page, 2 do
     last = nil
     break
   end
-  local f = redis.call('HMGET', k_task(id), 'd', 'e', 'lane', 'order_us')
-  local order = f[1] and order_of({ d = f[1], e = f[2], ready = str(ready_us) })
-  if order and order ~= f[4] then
-    redis.call('HSET', k_task(id), 'order_us', order)
-    put(PLACED, k_lane(f[3]), order, id)
-    LANES[f[3]] = role
+  local f = redis.call('HMGET', k_task(id), 'd', 'e', 'lane', 'order_us', 'category', 'l')
+  if f[1] then
+    local t = { id = id, d = f[1], e = f[2], lane = f[3], role = role, category = f[5], effort = f[6], ready = str(ready_us) }
+    renew(t)
+    local order = order_of(t)
+    if order ~= f[4] then
+      redis.call('HSET', k_task(id), 'order_us', order)
+      put(PLACED, k_lane(t.lane), order, id)
+      LANES[t.lane] = role
+    end
   end
   looked, last = looked + 1, str(ready_us) .. '|' .. id
 end

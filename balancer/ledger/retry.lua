@@ -4,7 +4,7 @@
 -- Returns per task: outcome, state before
 -- Outcomes retried, already, finished, unknown
 -- Keeps   children that were not told of the death wait on; a time to expire that has passed is forgotten
--- Uses    waiting, task, tries
+-- Uses    effort, waiting, task, tries
 if #ARGV < 4 or #ARGV > 203 then bad('tasks: from 1 to 200') end
 
 local function live_again(t)
@@ -20,6 +20,7 @@ local function live_again(t)
   enter_lane(t)
   redis.call('HSET', k_task(t.id), 'lane', t.lane)
   count(t.role, 'retried', 1)
+  renew(t)
   make_ready(t)
   event('retried', t.id, '-', '-')
 end

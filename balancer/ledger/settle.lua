@@ -1,15 +1,16 @@
 -- settle: completions take effect, each at most once, and are acknowledged and deleted in the same call.
 -- KEYS 1 meta
--- ARGV 1-3 genesis, schema, now_us | 4-6 back-off: base_us, cap_us, draw | per entry: id, kind (event, bad), then
+-- ARGV 1-3 genesis, schema, now_us | 4-6 back-off: base_us, cap_us, draw | 7 learning (0, 1) | per entry: id, kind (event, bad), then
 --      event: agent, task, attempt, nonce, status, result, took_ms | bad: reason, raw fields, '', '', '', '', ''
 -- Returns per entry: outcome; then the soonest retry in us (0: none), and whether parents wait in release (0, 1)
 -- Outcomes ok, retry, dead, requeued, cancelled, duplicate, stale, unknown, bad
--- Keeps   a unit is freed once, by the removal of its own lease; acknowledged only together with its effect
--- Uses    agent, waiting, task, tries
+-- Keeps   a unit is freed once, by the removal of its own lease, and a try teaches with it; acknowledged only together with its effect
+-- Uses    effort, agent, waiting, task, tries, classes, pace, learn
 read_backoff(4)
-local ENTRIES, STATUSES = (#ARGV - 6) / 9, { completed = true, failed = true, rejected = true, released = true, cancelled = true }
+local LEARNS = int(ARGV[7], 0, 1, 'learning') == 1
+local ENTRIES, STATUSES = (#ARGV - 7) / 9, { completed = true, failed = true, rejected = true, released = true, cancelled = true }
 if ENTRIES < 1 or ENTRIES > 100 or ENTRIES % 1 ~= 0 then bad('entries: from 1 to 100, nine arguments each') end
-for i = 7, #ARGV, 9 do
+for i = 8, #ARGV, 9 do
   local kind, status = ARGV[i + 1], ARGV[i + 6]
   if not string.match(ARGV[i], '^%d+%-%d+$') then bad('entry: ' .. ARGV[i] .. ' is not a stream id') end
   if kind ~= 'bad' and kind ~= 'event' then bad('kind: ' .. kind) end
@@ -29,7 +30,10 @@ local function judge(t, agent_id, attempt, nonce)
 end
 
 local function apply(t, status, result, took_ms)
-  if not close_lease(t, load_agent(t.agent), status) then return 'stale' end
+  local teaches = LEARNS and (status == 'completed' or status == 'failed')
+  local a = teaches and load_paced(t.agent, t.category) or load_agent(t.agent)
+  if not close_lease(t, a, status) then return 'stale' end
+  if teaches and not t.cancel then note_lesson(t, a, status == 'completed' and tonumber(took_ms) or nil) end
   if result ~= '' then
     redis.call('SET', k_result(t.id), result)
   elseif t.attempt > 1 then
@@ -49,7 +53,7 @@ local function apply(t, status, result, took_ms)
 end
 
 local function take_effect(i)
-  local t = load_task(ARGV[i + 3], ARGV[i + 6] == 'completed' and 11 or nil)
+  local t = load_task(ARGV[i + 3], ARGV[i + 6] == 'completed' and 13 or nil)
   local outcome = judge(t, ARGV[i + 2], ARGV[i + 4], ARGV[i + 5])
   if outcome == 'ok' then outcome = apply(t, ARGV[i + 6], ARGV[i + 7], ARGV[i + 8]) end
   return outcome
@@ -62,7 +66,7 @@ local function set_aside(entry, reason, raw)
   return 'bad'
 end
 
-for i = 7, #ARGV, 9 do
+for i = 8, #ARGV, 9 do
   local entry, outcome = ARGV[i], nil
   if ARGV[i + 1] == 'bad' then
     outcome = set_aside(entry, ARGV[i + 2], ARGV[i + 3])
@@ -81,6 +85,7 @@ for _, outcome in ipairs(reply) do
     redis.call('HINCRBY', K.pool, 'completions_' .. outcome, 1)
   end
 end
+learn_all()
 save_tasks()
 save_agents()
 save_common()

@@ -103,7 +103,7 @@ def settle(
     """
     if not entries:
         return Settled([], False)
-    args = backoff_args(pool.settings, draw)
+    args = [*backoff_args(pool.settings, draw), int(pool.settings.learning)]
     for entry, done, reason, raw in entries:
         if done is None:
             args += (entry, "bad", reason, raw, "", "", "", "", "")

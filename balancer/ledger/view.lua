@@ -2,7 +2,7 @@
 -- KEYS 1 meta
 -- ARGV 1-3 genesis, schema, now_us | 4 page of lanes, from 0 | 5 most units to plan for | 6 token to take the drain lock with, or '' | 7 lock_ms | 8 where a view in drawn order starts
 -- Returns one flat list (each nested one would cost the server a write of its own): now_ms, hb_mark_ms, more lanes (0, 1), roles, order of agents, settings_ver, then
---      per role: name, units, service_ms, fleet_ver ('' for none), lanes, per lane: id, size, heads, per head: task, order, e, first letter of its priority and p; classes, per class: id, size, agents, how many of them are not in turn, per agent: id, facts; agents that lanes or heads name and that accept work, each: class, id, facts. `busy` when another drainer has the lock; it is taken only where roles are busy
+--      per role: name, units, service_us, fleet_ver ('' for none), lanes, per lane: id, size, heads, per head: task, order, e, first letter of its priority and p; classes, per class: id, size, agents, how many of them are not in turn, per agent: id, facts; agents that lanes or heads name and that accept work, each: class, id, facts. `busy` when another drainer has the lock; it is taken only where roles are busy
 -- Outcomes -
 -- Keeps   at most 64 lanes, 256 classes and 512 agents a role; every lane that has work is on some page; every busy role that is not paused gets a unit
 -- Uses    agent, picture
@@ -21,10 +21,10 @@ local function look_at(role)
     units = units + tonumber(fc[i + 1])
   end
   if units == 0 then return nil end
-  local f = redis.call('HMGET', k_role(role), 'paused', 'service_ms', 'fleet_ver')
+  local f = redis.call('HMGET', k_role(role), 'paused', 'service_us', 'fleet_ver')
   if f[1] then return nil end
   return {
-    role = role, service_ms = f[2] or '', fleet_ver = f[3] or '', lanes = size, classes = classes,
+    role = role, service_us = f[2] or '', fleet_ver = f[3] or '', lanes = size, classes = classes,
     units = math.min(units, redis.call('ZCARD', k_pending(role))),
   }
 end
@@ -42,7 +42,7 @@ for n, r in ipairs(busy) do
   left = left - units
   say(r.role)
   say(units)
-  say(r.service_ms)
+  say(r.service_us)
   say(r.fleet_ver)
   say_lanes(r.role, units)
   say_classes(r.classes, units)

@@ -190,7 +190,7 @@ class _Role(NamedTuple):
 
     @classmethod
     def read(cls, words: _Words, facts: int) -> _Role:
-        name, units, service_ms, fleet_ver, count = words.some(5)
+        name, units, service_us, fleet_ver, count = words.some(5)
         lanes = []
         for _ in range(count):
             id_, size, shown = words.some(3)
@@ -204,7 +204,7 @@ class _Role(NamedTuple):
         (count,) = words.some(1)
         rows = [words.some(1 + facts) for _ in range(count)]
         named = [(row[0], [[word] for word in row[1:]]) for row in rows]
-        service_s = float(service_ms or 0) / 1_000
+        service_s = float(service_us or 0) / 1_000_000
         return cls(name, units, service_s, fleet_ver, lanes, classes, named)
 
 

@@ -46,6 +46,8 @@ class Keys:
         self.rejected = f"{prefix}rejected"  # STREAM
         self.wake = f"{prefix}wake"  # LIST
         self.drain_lock = f"{prefix}drain_lock"  # STRING
+        self.est = f"{prefix}est"  # HASH
+        self.est_old = f"{prefix}est_old"  # HASH
 
     def task(self, task_id: str) -> str:
         """HASH: state and facts of one task."""

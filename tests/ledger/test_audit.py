@@ -62,11 +62,12 @@ def test_totals_are_what_the_pool_holds(virtual_pool: Pool) -> None:
         "release": 0, "alive": 2,
         "gone": 0,
     }  # fmt: skip
+    own = {"fleet_ver": 2, "service_n": 1, "service_us": 1_500_000}
     expected = Totals(
         last,
         sizes,
         counters | {"heartbeats_joined": 2},
-        {"dev": RoleTotals(counters | {"fleet_ver": 2}, 1, 3, 4)},
+        {"dev": RoleTotals(counters | own, 1, 3, 4)},
     )
     assert totals == expected
 

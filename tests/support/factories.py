@@ -34,6 +34,9 @@ NOW_US = 1_760_000_000_000_000
 NOW_MS = NOW_US // 1000
 #: Stands in `changes` where a field, a member or a key was removed.
 GONE = "gone"
+#: Facts that are learned, in the form of `changes`.
+RENEWED = re.compile(r"task:\S+ e")
+LEARNED = re.compile(r"(est|est_old) |agent:\S+ (pace|learned)|role:\S+ service_")
 
 _numbers = itertools.count(1)
 State = dict[str, Any]
@@ -246,15 +249,18 @@ def _flat(state: State) -> State:
 
 
 class Changes:
-    """What a block of calls changed: `state` but for the events stream, and `events` apart."""
+    """What a block of calls changed: `state`; apart from it `events`, and in `learned` what was
+    learned of work and agents.
+    """
 
     def __init__(self) -> None:
         self.state: State = {}
+        self.learned: State = {}
         self.events: list[tuple[str, ...]] = []
 
     @property
     def nothing(self) -> bool:
-        return not self.state and not self.events
+        return not self.state and not self.learned and not self.events
 
 
 @contextmanager
@@ -272,6 +278,9 @@ def changes(pool: Pool) -> Iterator[Changes]:
         if fields != GONE and name != "events groups":
             out.events += Event.read(fields)
     out.state.pop("events groups", None)
+    renewed = {name for name in before if RENEWED.fullmatch(name)}
+    learned = [name for name in out.state if LEARNED.match(name) or name in renewed]
+    out.learned = {name: out.state.pop(name) for name in learned if name in after}
 
 
 def _entry_order(name: str) -> tuple[int, ...]:

@@ -76,9 +76,9 @@ def test_ids_never_change() -> None:
     )
     cls = AgentClass("dev", (), 4, (("go", 7),), (("", 0.5), ("bug", 1.25)), (("", -2),))
     assert class_definition(cls) == (
-        "v156b8bd2e4942df",
-        '{"learned":{"":-2},"max_concurrent":4,"role":"dev","skills":{"go":7},"specializations":[],'
-        '"speeds":{"":0.5,"bug":1.25},"v":1}',
+        "v1c4cfda36b1413a+sf7ccd9019299",
+        '{"max_concurrent":4,"role":"dev","skills":{"go":7},"specializations":[],'
+        '"speeds":{"":0.5,"bug":1.25},"v":1,"learned":{"":-2}}',
     )
 
 
@@ -107,7 +107,8 @@ def test_class_reads_back_with_its_specializations_as_a_sorted_set(cls: AgentCla
     class_id, text = class_definition(cls)
 
     assert read_class(text) == cls._replace(specializations=tuple(sorted(set(cls.specializations))))
-    assert re.fullmatch(r"v1[0-9a-f]{14}", class_id)
+    assert re.fullmatch(r"v1[0-9a-f]{14}(\+s[0-9a-f]{12})?", class_id)
+    assert ("+s" in class_id) == bool(cls.learned)
 
 
 @given(lanes, lanes)

@@ -1,0 +1,118 @@
+"""How long work takes: what is expected of a task before it runs, and how fast each agent is.
+
+One estimate = prior x exp(learned). The prior is the producer's own estimate, or the minutes of the
+category times the task's complexity. What is learned is the mean of x = ln(work / prior) over finished
+tasks, work = duration x speed of the agent: a ladder of cells from all tasks down to those of the same role,
+category, group and features, each pulled towards the one before it while it has few observations.
+
+Pure, and the source of the formulas: `ledger/effort.lua` and `ledger/speed.lua` compute the same in Redis.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+#: So many observations weigh as much as what the wider cell says.
+SHRINK = 3.0
+#: The widest cell has nothing to lean on but the prior: that weighs so many observations.
+PRIOR_WEIGHT = 0.1
+#: A cell forgets: beyond so many observations each new one counts this share. Wide cells, and the others.
+CAP_WIDE, CAP = 500, 30
+#: Largest variance that raises a mean, and largest |x| that is believed.
+MAX_VARIANCE, MAX_X = 4.0, 25.0
+#: Bounds of work, priors and estimates, milliseconds: a year is long enough.
+MIN_MS, MAX_MS = 1, 365 * 86_400_000
+#: Of the normal distribution: nine of ten fall below the mean plus so many deviations.
+P90 = 1.2816
+
+
+class Cell(NamedTuple):
+    """A mean that forgets, and how many observations are behind it."""
+
+    n: int = 0
+    mean: float = 0.0
+
+    def learn(self, x: float, cap: int = CAP) -> Cell:
+        """With one more observation."""
+        n = min(self.n + 1, cap)
+        return Cell(n, self.mean + (x - self.mean) / n)
+
+    def towards(self, wider: float, weight: float = SHRINK) -> float:
+        """The mean, pulled towards a wider one that weighs as much as `weight` observations."""
+        return (self.n * self.mean + weight * wider) / (self.n + weight)
+
+
+class Kind(NamedTuple):
+    """What is known of a task before it runs. Group and features are hashes, "" for none."""
+
+    basis: str
+    role: str
+    category: str
+    group: str = ""
+    features: str = ""
+
+    def cells(self) -> tuple[str, ...]:
+        """The names of its cells, the widest first; the first two are the wide ones."""
+        basis, role, category, group, features = self
+        own = f"{basis}:{role}:{category}"
+        names = [basis, f"{basis}:{role}", own]
+        if group:
+            names += [f"{basis}::{group}", f"{own}:{group}"]
+        if features:
+            names.append(f"{own}::{features}")
+        if group and features:
+            names.append(f"{own}:{group}:{features}")
+        return tuple(names)
+
+
+class Estimate(NamedTuple):
+    """What a task is expected to take at speed 1, milliseconds: mean, and what nine of ten stay below.
+    `n`: finished tasks behind it, of the role and category, or of the role where there were none.
+    """
+
+    mean_ms: int
+    p90_ms: int
+    n: int
+    prior_ms: int
+
+    def packed(self) -> str:
+        """As the field `e` of a task keeps it."""
+        return f"{self.mean_ms}|{self.p90_ms}|{self.n}|{self.prior_ms}"
+
+    @classmethod
+    def read(cls, text: str) -> Estimate:
+        """Parse the stored field."""
+        mean_ms, p90_ms, n, prior_ms = text.split("|")[:4]
+        return cls(int(mean_ms), int(p90_ms), int(n), int(prior_ms))
+
+
+def log_factor(cells: Sequence[Cell]) -> float:
+    """What the ladder says of ln(work / prior), the widest cell first."""
+    mean = cells[0].towards(0.0, PRIOR_WEIGHT)
+    for cell in cells[1:]:
+        mean = cell.towards(mean)
+    return mean
+
+
+def variance(of_basis: Cell, of_role: Cell) -> float:
+    """Of what is left when the ladder has spoken; 0 when nothing was seen."""
+    return of_role.towards(of_basis.mean)
+
+
+def estimate(prior_ms: int, cells: Sequence[Cell], spread: float) -> Estimate:
+    """The estimate of a task with these cells (widest first: basis, role, role and category, ...)."""
+    mean = log_factor(cells)
+    expected = _bounded(prior_ms * math.exp(mean + min(spread, MAX_VARIANCE) / 2))
+    high = _bounded(prior_ms * math.exp(mean + P90 * math.sqrt(spread)))
+    return Estimate(expected, high, cells[2].n or cells[1].n, prior_ms)
+
+
+def log_ratio(work_ms: float, prior_ms: float) -> float:
+    """ln(work / prior), within bounds."""
+    return max(-MAX_X, min(MAX_X, math.log(max(MIN_MS, work_ms) / prior_ms)))
+
+
+def _bounded(ms: float) -> int:
+    return int(max(MIN_MS, min(MAX_MS, ms)) + 0.5)

@@ -1,0 +1,99 @@
+"""How fast an agent is against what it declares, as seen from its tries.
+
+Each completed try says ln(expected / real duration), which is 0 on average for an agent that is as fast as it
+declares. The mean over an agent's tries, pulled towards 0, and at each category pulled towards that, makes
+steps of LEARNED_STEP; agents with the same declaration and steps are one class. Tries that failed count as time
+lost: an agent that needs two tries a task is half as fast.
+
+Pure, and the source of the formulas: `ledger/pace.lua` computes the same in Redis.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from balancer.core.effort import Cell
+from balancer.core.lanes import LEARNED_STEP
+
+#: A pace forgets: beyond so many tries each new one counts this share.
+CAP = 200
+#: How much agents differ in speed before anything was seen: variance of ln(speed). It decides how many tries
+#: outweigh the declaration: the more durations scatter, the more; never fewer than LEAST_WEIGHT.
+SPREAD, LEAST_WEIGHT = 0.09, 4.0
+#: So many tries without a failure are taken for granted.
+TRIES_WEIGHT = 10.0
+#: From so many observations on a step is taken; and how far from it the figure must be, in steps, to leave it.
+ENOUGH, HYSTERESIS = 8, 0.6
+#: Most steps either way, and most categories with steps of their own.
+MAX_STEPS, MAX_CATEGORIES = 4, 3
+
+
+class Pace(NamedTuple):
+    """What an agent's tries say of it. `var`: how much ln(duration) scatters anyhow."""
+
+    n: int = 0
+    mean: float = 0.0
+    tries: int = 0
+    share: float = 1.0
+    var: float = 0.0
+
+    @classmethod
+    def read(cls, text: str | None) -> Pace:
+        """Parse the field `pace` of an agent; None: nothing was seen."""
+        if not text:
+            return cls()
+        n, mean, tries, share, var = text.split(" ")
+        return cls(int(n), float(mean), int(tries), float(share), float(var))
+
+    def tried(self, outcome: float) -> Pace:
+        """After a try that went well (1) or failed (0)."""
+        tries = min(self.tries + 1, CAP)
+        return self._replace(tries=tries, share=self.share + (outcome - self.share) / tries)
+
+    def seen(self, x: float, var: float) -> Pace:
+        """After a try whose ln(expected / real duration) was x."""
+        n, mean = Cell(self.n, self.mean).learn(x, CAP)
+        return self._replace(n=n, mean=mean, var=var)
+
+    @property
+    def success(self) -> float:
+        """The share of tries that do not fail, as far as is known."""
+        return (self.tries * self.share + TRIES_WEIGHT) / (self.tries + TRIES_WEIGHT)
+
+    def levels(self, at: Mapping[str, Cell]) -> tuple[float | None, dict[str, float]]:
+        """How many steps faster than declared it should count: all over (None: too early to say), and at
+        those of the categories that have enough tries.
+        """
+        weight, lost = max(LEAST_WEIGHT, self.var / SPREAD), math.log(self.success)
+        step, everywhere = math.log(LEARNED_STEP), Cell(self.n, self.mean).towards(0.0, weight)
+        levels = {
+            category: (cell.towards(everywhere, weight) + lost) / step
+            for category, cell in at.items()
+            if cell.n >= ENOUGH
+        }
+        enough = max(self.n, self.tries) >= ENOUGH
+        return ((everywhere + lost) / step if enough else None), levels
+
+
+def step_at(step: int, level: float) -> int:
+    """The step that a level amounts to; it stays where it is while the level is near."""
+    if abs(level - step) <= HYSTERESIS:
+        return step
+    return max(-MAX_STEPS, min(MAX_STEPS, math.floor(level + 0.5)))
+
+
+def next_steps(
+    steps: Mapping[str, int], everywhere: float | None, levels: Mapping[str, float]
+) -> dict[str, int]:
+    """The steps that follow from these. The category "" stands for all that have none of their own; at
+    most MAX_CATEGORIES differ from it, those that differ most.
+    """
+    was = steps.get("", 0)
+    base = was if everywhere is None else step_at(was, everywhere)
+    new = {category: step for category, step in steps.items() if category}
+    new |= {category: step_at(steps.get(category, was), at) for category, at in levels.items()}
+    others = sorted((-abs(step - base), category) for category, step in new.items() if step != base)
+    kept = {category: new[category] for _, category in others[:MAX_CATEGORIES]}
+    return ({"": base} if base else {}) | kept

@@ -1,0 +1,143 @@
+-- Pace: how fast an agent was seen to be, against what it declares. Twin of core/pace.py.
+-- It keeps `pace` "n mean tries share categories" and `pace:{category}` "n mean", in ten-thousandths: the mean of ln(expected / real
+-- duration), and the share of tries that did not fail.
+local PACED, PACE_FIELDS = {}, {}
+
+-- What is read of an agent together with its pace at a category.
+local function pace_fields(category)
+  local fields = PACE_FIELDS[category]
+  if not fields then
+    fields = { unpack(AGENT_FIELDS, 1, HAS_TURNS and 11 or 10) }
+    fields.pace, fields.own, fields.name = #fields + 1, #fields + 2, 'pace:' .. category
+    fields[fields.pace], fields[fields.own] = 'pace', fields.name
+    PACE_FIELDS[category] = fields
+  end
+  return fields
+end
+
+local function load_paced(id, category)
+  local fields = pace_fields(category)
+  local a = load_agent(id, fields)
+  if not a or a.paces then return a end
+  local n, mean, tries, share, categories = string.match(a.read[fields.pace] or '', '^(%d+) (%-?%d+) (%d+) (%d+) (%d+)$')
+  a.pace, a.paces = { n = 0, mean = 0, tries = 0, share = 1, categories = 0 }, {}
+  if n then a.pace = { n = tonumber(n), mean = mean / 10000, tries = tonumber(tries), share = share / 10000, categories = tonumber(categories) } end
+  a.own_text, a.own_of = a.read[fields.own], category
+  PACED[#PACED + 1] = a
+  return a
+end
+
+-- The pace at a category; false where there is no room for one more.
+local function pace_at(a, category)
+  local own = a.paces[category]
+  if own ~= nil then return own end
+  local known = a.own_text
+  if category ~= a.own_of then known = redis.call('HGET', k_agent(a.id), 'pace:' .. category) end
+  if known then
+    local n, mean = string.match(known, '^(%d+) (%-?%d+)$')
+    own = { n = tonumber(n), mean = mean / 10000 }
+  elseif a.pace.categories < 32 then
+    own, a.pace.categories = { n = 0, mean = 0 }, a.pace.categories + 1
+  end
+  a.paces[category] = own or false
+  return own
+end
+
+local function observe(p, x)
+  local n = p.n < 200 and p.n + 1 or 200
+  p.n, p.mean = n, p.mean + (x - p.mean) / n
+end
+
+-- A try ended: 1 well, 0 not.
+local function note_try(a, outcome)
+  local p = a.pace
+  p.tries = p.tries < 200 and p.tries + 1 or 200
+  p.share, a.is_noted = p.share + (outcome - p.share) / p.tries, true
+end
+
+-- ln(expected / real duration) was x, which scatters by `var` anyhow.
+local function note_pace(a, category, x, var)
+  local own = pace_at(a, category)
+  observe(a.pace, x)
+  if own then observe(own, x) end
+  a.var = var
+end
+
+-- How many steps faster than declared it should count: all over (nil: too early to say), and at the categories of this call.
+local function levels_of(a)
+  local p, levels = a.pace, {}
+  local weight, lost = math.max(4, a.var / 0.09), 0
+  if p.share < 1 then lost = math.log((p.tries * p.share + 10) / (p.tries + 10)) end
+  local all = p.n * p.mean / (p.n + weight)
+  for category, own in pairs(a.paces) do
+    if own and own.n >= 8 then levels[category] = ((own.n * own.mean + weight * all) / (own.n + weight) + lost) / LOG_STEP end
+  end
+  return (p.n >= 8 or p.tries >= 8) and (all + lost) / LOG_STEP or nil, levels
+end
+
+-- The step that a level amounts to; it stays where it is while the level is near.
+local function step_at(step, level)
+  if math.abs(level - step) <= 0.6 then return step end
+  return math.max(-4, math.min(4, math.floor(level + 0.5)))
+end
+
+-- The steps that follow from these, nil when they stay: at most three categories differ from all others.
+local function next_steps(steps, all, levels)
+  local was, new = steps[''] or 0, {}
+  local base = all and step_at(was, all) or was
+  local is_same = base == was
+  for category, level in pairs(levels) do
+    local step = steps[category] or was
+    new[category] = step_at(step, level)
+    is_same = is_same and new[category] == step
+  end
+  if is_same then return nil end
+  for category, step in pairs(steps) do
+    if category ~= '' and not new[category] then new[category] = step end
+  end
+  local others = {}
+  for category, step in pairs(new) do others[#others + 1] = { category, math.abs(step - base) } end
+  table.sort(others, function(one, other)
+    if one[2] ~= other[2] then return one[2] > other[2] end
+    return is_before(one[1], other[1])
+  end)
+  for i, other in ipairs(others) do
+    if i > 3 or other[2] == 0 then new[other[1]] = nil end
+  end
+  if base ~= 0 then new[''] = base end
+  return new
+end
+
+-- The agent moves to the class of those that are as fast. There are 200 classes at most, or less is learned.
+local function move_class(a, steps)
+  local plain = string.gsub(redis.call('HGET', K.classdef, a.class) or '', ',"learned":%b{}}$', '}')
+  local packed = pack_steps(steps)
+  local cid, def = learned_class(string.match(a.class, '^[^+]+'), plain, packed)
+  if plain == '' or cid == a.class then return end
+  if redis.call('HEXISTS', K.classn, cid) == 0 and redis.call('HLEN', K.classn) >= 200 then return end
+  class_members(a.class, -1)
+  class_members(cid, 1)
+  redis.call('HSET', K.classdef, cid, def)
+  a.class = cid
+  redis.call('HSET', k_agent(a.id), 'class', cid, 'learned', packed)
+end
+
+local function whole(x) return math.floor(10000 * x + 0.5) end
+
+-- To be called before save_agents, which writes `extra`.
+local function save_paces()
+  for _, a in ipairs(PACED) do
+    if a.is_noted then
+      local p, extra = a.pace, {}
+      extra[1], extra[2] = 'pace', string.format('%d %d %d %d %d', p.n, whole(p.mean), p.tries, whole(p.share), p.categories)
+      for category, own in pairs(a.paces) do
+        if own then extra[#extra + 1], extra[#extra + 2] = pace_fields(category).name, string.format('%d %d', own.n, whole(own.mean)) end
+      end
+      a.extra = extra
+      if a.var and a.state == 'live' and (p.n >= 8 or p.tries >= 8) then
+        local steps = next_steps(class_of(a.class).steps, levels_of(a))
+        if steps then move_class(a, steps) end
+      end
+    end
+  end
+end
