@@ -138,7 +138,7 @@ def _role_view(found: Found, shown: Mapping[str, list[Head]]) -> RoleView:
         [FreeClass(found.classes[id_], len(some), some) for id_, some in free.items()],
         min(MOST_UNITS, sum(counts.free.values()), waiting),
         Fleet(_by_class(found, counts.capacity).items()),
-        float(counts.counters.get("service_ms", 0)) / 1_000,
+        float(counts.counters.get("service_us", 0)) / 1_000_000,
         {seen.agent.id: Named(seen.cls, seen.agent) for seen in accepting},
     )
 

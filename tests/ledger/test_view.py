@@ -348,7 +348,7 @@ def test_view_says_how_long_the_roles_tasks_take(virtual_pool: Pool) -> None:
     beat(virtual_pool)
     assert look(virtual_pool).roles[0].service_s == 0.0
 
-    virtual_pool.client.hset(virtual_pool.keys.role("dev"), "service_ms", "2500")
+    virtual_pool.client.hset(virtual_pool.keys.role("dev"), "service_us", "2500000")
 
     assert look(virtual_pool).roles[0].service_s == 2.5
 

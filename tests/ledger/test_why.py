@@ -179,7 +179,7 @@ def guarded(pool: Pool, clock: Clock) -> str:
     assign(pool, "b2", "fast")
     clock.advance(1)
     beat(pool, "slow", speed=0.5)
-    pool.client.hset(pool.keys.role("dev"), "service_ms", 450_000)
+    pool.client.hset(pool.keys.role("dev"), "service_us", 450_000_000)
     return (
         "Faster agents (2 units, up to speed 8) should have done it in 15 min, those that have room in 2 h;"
         " it waits for the faster ones for 22 min more at most."
@@ -437,7 +437,7 @@ def test_about_to_be_placed_are_exactly_those_that_the_next_plan_places(
             for n in range(12)
         ),
     )
-    pool.client.hset(pool.keys.role("dev"), "service_ms", 20_000)
+    pool.client.hset(pool.keys.role("dev"), "service_us", 20_000_000)
     for _ in range(3):
         placed = {wish.task: wish.agent for wish in plan(pool)}
         waiting = pool.client.zrange(pool.keys.pending("dev"), 0, -1)
