@@ -20,7 +20,7 @@ from balancer.embedded import EmbeddedRedis
 from balancer.ledger.pool import Pool
 from balancer.protocol.connect import connect
 from balancer.service import Service
-from tests.support.factories import assign, beat
+from tests.support.factories import assign, beat, complete
 from worker import Agent, TaskContext
 
 #: Nobody listens on the discard port.
@@ -122,6 +122,49 @@ def test_submit_prints_the_id_and_repeating_it_changes_nothing(
     assert (again.code, again.data) == (0, {"id": "t-1"})
     assert (other.code, other.out, other.error["code"]) == (5, "", "conflict")
     assert balancer("task", "show", "t-1", "--json").data["body"] == {"payload": {"n": 1}}
+
+
+def test_what_a_task_needs_and_how_much_work_it_is(balancer: Command, pool: Pool) -> None:
+    options = (
+        "--require", "python:3", "--require", "go", "--complexity", "4", "--group", "my shop", "--feature", "files=12",
+        "--feature", "share=-0.5", "--feature", "ci=true", "--feature", 'version="12"', "--feature", "language=go=1",
+        "--prefer-agent", "a1", "--prefer-for", "90",
+    )  # fmt: skip
+    task = balancer("submit", "--role", "dev", "--id", "t1", *options).out.strip()
+    features = {"files": 12, "share": -0.5, "ci": True, "version": "12", "language": "go=1"}
+    line = {
+        "id": "t1", "role": "dev", "requires": {"python": 3, "go": 1}, "complexity": 4, "group": "my shop",
+        "features": features, "prefer_agent": "a1", "prefer_for_s": 90,
+    }  # fmt: skip
+    again = balancer("submit", "--file", "-", "--json", stdin=json.dumps(line).encode())
+    assert again.data["outcome"] == "duplicate"
+
+    status = balancer("task", "show", task, "--json").data
+    assert status["requires"] == {"go": 1, "python": 3}
+    assert (status["prefer_agent"], status["prefer_for_s"], status["tried"]) == ("a1", 90, [])
+    beat(pool, "a1", skills={"python": 3, "go": 1})
+    assign(pool, task, "a1")
+    assert complete(pool, task, "failed") == "retry"
+    shown = balancer("task", "show", task).out
+    assert "requires  go 1, python 3" in " ".join(shown.split(" ")).replace("   ", "  ")
+    assert balancer("task", "show", task, "--json").data["tried"] == ["a1"]
+
+
+def test_an_estimate_is_an_option(balancer: Command, pool: Pool) -> None:
+    task = balancer("submit", "--role", "dev", "--estimate", "90.5").out.strip()
+    assert pool.client.hget(pool.keys.task(task), "e").split("|")[-1] == "90500"
+
+
+def test_an_agent_shows_its_skills_and_speeds(balancer: Command, pool: Pool) -> None:
+    beat(pool, "a1", skills={"python": 3, "go": 1}, speed=1.5, speeds={"bug": 2.25})
+    beat(pool, "a2")
+    first, other = balancer("agent", "ls", "--json").data
+    assert first["skills"] == {"go": 1, "python": 3}
+    assert first["speeds"] == {"": 1.5, "bug": 2.25}
+    assert (other["skills"], other["speeds"]) == ({}, {})
+    shown = balancer("agent", "show", "a1").out
+    assert "go 1, python 3" in shown
+    assert "1.5, bug 2.25" in shown
 
 
 def test_every_field_of_a_task_is_an_option(balancer: Command, pool: Pool) -> None:

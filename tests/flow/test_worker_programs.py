@@ -306,7 +306,11 @@ def test_sigterm_finishes_what_runs_and_payloads_are_never_logged(
     )
     os.mkfifo(tmp_path / "go")
     with worker(
-        rig, *options("--category", "feature", "--category", "bug"), "--", program
+        rig,
+        *options("--category", "feature", "--category", "bug", "--skills", "python:3,go:1"),
+        *("--speed", "1.5", "--speeds", "bug:2"),
+        "--",
+        program,
     ) as running:
         rig.until_started()
         start = rig.starts()[0]
@@ -328,6 +332,7 @@ def test_sigterm_finishes_what_runs_and_payloads_are_never_logged(
     assert rig.modes()[-1] is Mode.STOPPED
     assert (start.agent, start.role, start.max_concurrent) == (AGENT, "developer", 4)
     assert start.specializations == ("feature", "bug")
+    assert (start.skills, start.speed, start.speeds) == ({"python": 3, "go": 1}, 1.5, {"bug": 2})
 
 
 #: One that leaves its group, and its child with it.

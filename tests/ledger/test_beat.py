@@ -105,6 +105,52 @@ def test_first_heartbeat_joins_the_agent(virtual_pool: Pool) -> None:
     assert seen.events == [("agent_joined", "", "a1", "running")]
 
 
+def test_skills_and_speeds_are_part_of_the_class_and_of_the_agent(virtual_pool: Pool) -> None:
+    said: dict[str, Any] = {
+        "skills": {"python": 3, "go": 1},
+        "speed": 1.5004,
+        "speeds": {"bug": 2.0},
+    }
+    hello = heartbeat(**said)
+    cid, definition = class_definition(
+        AgentClass("dev", (), 1, (("go", 1), ("python", 3)), (("", 1.5), ("bug", 2.0)))
+    )
+
+    assert apply(virtual_pool, hello) == ["joined"]
+
+    stored = agent(virtual_pool)
+    assert (stored["class"], stored["skills"], stored["speeds"]) == (
+        cid,
+        "go:1,python:3",
+        ":1.5,bug:2.0",
+    )
+    assert virtual_pool.client.hget(virtual_pool.keys.classdef, cid) == definition
+    with changes(virtual_pool) as seen:
+        assert beat(virtual_pool, **said) == "ok"
+    assert not seen.events
+
+
+def test_what_is_not_declared_any_more_is_gone(virtual_pool: Pool) -> None:
+    beat(virtual_pool, skills={"go": 1}, speeds={"bug": 2.0})
+
+    assert beat(virtual_pool, skills={"go": 1}) == "changed"
+    assert "speeds" not in agent(virtual_pool)
+    assert beat(virtual_pool) == "changed"
+
+    stored = agent(virtual_pool)
+    assert "skills" not in stored
+    assert stored["class"] == class_of(1)[0]
+    assert list(virtual_pool.client.hgetall(virtual_pool.keys.classdef)) == [stored["class"]]
+
+
+@pytest.mark.parametrize("speed", [1.0, 1, 1.0004, None])
+def test_a_normal_base_speed_is_as_good_as_none(virtual_pool: Pool, speed: float | None) -> None:
+    beat(virtual_pool, speed=speed)
+
+    assert agent(virtual_pool)["class"] == class_of(1)[0]
+    assert "speeds" not in agent(virtual_pool)
+
+
 def test_the_same_entry_again_is_stale_and_changes_only_its_count(virtual_pool: Pool) -> None:
     entry = beat_entry(virtual_pool, heartbeat())
     apply(virtual_pool, entry)

@@ -194,6 +194,24 @@ def test_a_rejected_task_goes_to_another_agent(pool: TestPool) -> None:
     assert (status.state, status.attempt, status.failures) == ("completed", 2, 0)
 
 
+def test_a_task_goes_to_who_has_the_skill_and_from_who_failed_it_to_others(pool: TestPool) -> None:
+    tried = []
+    for name, level in (("a1", 3), ("a2", 2), ("a3", 5)):
+        agent = Agent(name, role="dev", skills={"python": level})
+
+        @agent.task()
+        def careless(task: TaskContext, name: str = name) -> None:
+            tried.append(name)
+            raise ValueError("no idea")
+
+        pool.add_agent(agent)
+    task = pool.submit(role="dev", requires={"python": 3}, max_failures=3)
+    status = pool.wait(task, timeout_s=3_600)
+    assert (status.state, status.failures) == ("dead", 3)
+    assert sorted(tried[:2]) == ["a1", "a3"]
+    assert "a2" not in tried
+
+
 def test_an_agent_that_retires_ends_what_it_holds_and_is_gone(pool: TestPool, agent: Agent) -> None:
     pool.add_agent(agent, takes_s=10)
     first = pool.submit(role="dev", payload=1)
