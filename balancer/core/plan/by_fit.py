@@ -1,7 +1,7 @@
 """Planning with `fit`: the smallest index of core/plan/fit.py first.
 
-A lane stands in a queue with the index that its first task has with the fastest class; where it comes to the
-front and only slower ones are free by then, it goes back behind. So an assignment costs one step in that
+A lane stands in a queue with the index that its first task has with the fastest agents; where it comes to the
+front and only slower ones are free, it goes back behind. So an assignment costs one step in that
 queue, and a look at the classes that are equally fast for one lane.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from heapq import heapify, heappop, heappush, heapreplace
 
-from balancer.core.fleet import Fleet, Rung
+from balancer.core.fleet import Rung
 from balancer.core.lanes import AgentClass, Lane
 from balancer.core.names import new_nonces
 from balancer.core.plan.fit import PREFERRED, Formula, kept_share
@@ -34,14 +34,13 @@ class _Line:
 
     __slots__ = ("at", "first", "heads", "id", "lane", "options", "rung", "size", "speed")
 
-    def __init__(self, lane: Lane, view: LaneView, options: list[_Option]) -> None:
-        self.lane, self.size, self.heads, self.id = lane, view.size, view.heads, view.id
-        #: Fastest first; those before `first` have run dry.
-        self.options, self.first = options, 0
-        self.at = 0
+    def __init__(self, view: LaneView) -> None:
+        self.lane, self.size, self.heads, self.id = view.lane, view.size, view.heads, view.id
+        #: Fastest first; those before `first` have run dry. None: nobody has looked yet.
+        self.options: list[_Option] | None = None
+        self.first = self.at = 0
         #: What its place in line was computed with.
-        self.rung = options[0][0] if options else _NO_RUNG
-        self.speed = self.rung.speed
+        self.rung, self.speed = _NO_RUNG, 0.0
 
 
 class ByFit:
@@ -71,27 +70,28 @@ class _RoleFit:
         now_ms: int,
     ) -> None:
         self._formula, self._role, self._classes, self._now_ms = formula, role, classes, now_ms
-        fleet, named = role.accepting, role.named_classes
-        self._lines = [self._line(view, fleet, named) for view in role.lanes if view.heads]
+        self._fleet, self._named = role.accepting, role.named_classes
+        self._lines = [_Line(view) for view in role.lanes if view.heads]
 
-    def _line(self, view: LaneView, fleet: Fleet, named: dict[str, AgentClass]) -> _Line:
-        lane = fleet.void_tried(view.lane, named)
-        ladder = fleet.ladder(view.lane, named if lane.tried else None)
-        options = [
-            (rung, ranked)
-            for cls, ranked in self._classes
-            if (rung := ladder.rung(cls)) is not None
-        ]
-        options.sort(key=_by_speed)
-        return _Line(lane, view, options)
+    def _options(self, line: _Line) -> list[_Option]:
+        """The classes that may serve a lane; looked for when it first comes to the front."""
+        if line.options is None:
+            lane = self._fleet.void_tried(line.lane, self._named)
+            ladder = self._fleet.ladder(line.lane, self._named if lane.tried else None)
+            line.lane = lane
+            line.options = [
+                (rung, ranked)
+                for cls, ranked in self._classes
+                if (rung := ladder.rung(cls)) is not None
+            ]
+            line.options.sort(key=_by_speed)
+        return line.options
 
     def plan(self, most: int, number: Turns, kept: str | None) -> RolePlan:
         """The proposals for this role."""
         lines, place = self._lines, self._formula.index_us
         nonces = new_nonces(most)
-        queue = [
-            (place(line.heads[0], line.rung), n) for n, line in enumerate(lines) if line.options
-        ]
+        queue = [(line.heads[0].order_us, n) for n, line in enumerate(lines)]
         heapify(queue)
         #: Lanes that the guard holds back, by the class whose agent it refused.
         held: dict[int, list[int]] = {}
@@ -101,15 +101,16 @@ class _RoleFit:
             index_us, n = queue[0]
             line = lines[n]
             head = line.heads[line.at]
+            options = self._options(line)
             try:
-                choice = _choose(line) if line.lane.is_plain else _choose_marked(line, self._now_ms)
+                choice = _choose(line, options, self._now_ms)
             except Beyond:
                 is_whole = False
                 break
             if choice is None:
                 heappop(queue)
                 if kept is None:
-                    kept = reserve(line.lane, (one for _, one in line.options), self._now_ms)
+                    kept = reserve(line.lane, (one for _, one in options), self._now_ms)
                     kept_for = kept and head.task
                 continue
             rung, ranked, _ = choice
@@ -165,7 +166,7 @@ class _RoleFit:
             return best
         if 1_000 * (self._now_ms - wish.for_ms) > self._formula.ready_us(head):
             return best
-        for rung, ranked in line.options:
+        for rung, ranked in self._options(line):
             for at, (_, _, _, agent, _) in enumerate(ranked.entries):
                 if agent.id == wish.agent:
                     barred = room_rule(line.lane, agent) or bars(line.lane, agent, self._now_ms)
@@ -188,13 +189,15 @@ def _fitness(rung: Rung, ranked: Ranked, at: int) -> float:
     return -rung.speed * float(ranked.entries[at][0][0])
 
 
-def _choose(line: _Line) -> _Choice | None:
+def _choose(line: _Line, options: list[_Option], now_ms: int) -> _Choice | None:
     """The fastest agent for the next task of a lane; None when nobody has room.
 
     Raises:
         Beyond: a class has run dry that has more agents than the picture shows.
     """
-    options, cost = line.options, line.lane.cost
+    if not line.lane.is_plain:
+        return _choose_marked(line.lane, options, now_ms)
+    cost = line.lane.cost
     best: _Choice | None = None
     best_key, hidden = (0.0, 0, 0), 0.0
     for i in range(line.first, len(options)):
@@ -218,13 +221,13 @@ def _choose(line: _Line) -> _Choice | None:
     return best
 
 
-def _choose_marked(line: _Line, now_ms: int) -> _Choice | None:
+def _choose_marked(lane: Lane, options: list[_Option], now_ms: int) -> _Choice | None:
     """The same for a task to which something befell: looks at every agent of the picture."""
     found = [
         ((rung.speed * entry[0][0], entry[0][1], *entry[1:3]), (rung, ranked, at))
-        for rung, ranked in line.options
+        for rung, ranked in options
         for at, entry in enumerate(ranked.entries)
-        if not room_rule(line.lane, entry[3]) and not bars(line.lane, entry[3], now_ms)
+        if not room_rule(lane, entry[3]) and not bars(lane, entry[3], now_ms)
     ]
     return min(found, key=lambda each: each[0])[1] if found else None
 
