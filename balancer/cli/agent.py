@@ -92,6 +92,7 @@ def show(
             ("specializations", ", ".join(agent.specializations)),
             ("skills", figures(agent.skills)),
             ("speeds", figures(agent.speeds)),
+            ("learned speeds", figures(agent.learned_speeds)),
             ("state", f"{_state(agent)}, {agent.activity} (says: {agent.mode})"),
             (
                 "capacity",

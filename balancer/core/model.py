@@ -227,6 +227,10 @@ class Agent(BaseModel):
         default_factory=dict,
         description="declared speed by category, 1 is normal; of the category '': base speed",
     )
+    learned_speeds: dict[str, float] = Field(
+        default_factory=dict,
+        description="what its work has shown instead, where that differs; '' stands for all other categories",
+    )
     max_concurrent: int = Field(ge=0, le=MAX_UNITS, description="units it can carry at once")
     current_tasks: int = Field(ge=0, description="open leases")
     used: int = Field(ge=0, description="units taken by its open leases")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from balancer.core.health import health
 from balancer.core.invariants import finished, waiting
+from balancer.core.lanes import AgentClass
 from balancer.core.model import Agent, LoadMetrics
 from balancer.ledger import read
 from balancer.ledger.agent_set import Said
@@ -71,6 +73,7 @@ def _agent(agent_id: str, fields: dict[str, str], now_ms: float) -> Agent | None
             "specializations": tuple(part for part in fields["specs"].split(",") if part),
             "skills": read_figures(fields.get("skills")),
             "speeds": read_figures(fields.get("speeds")),
+            "learned_speeds": _learned_speeds(fields),
             "max_concurrent": int(fields["max"]),
             "current_tasks": int(fields["n"]),
             "used": int(fields["used"]),
@@ -85,6 +88,20 @@ def _agent(agent_id: str, fields: dict[str, str], now_ms: float) -> Agent | None
             "heartbeat_age_s": age_ms / 1000,
         }
     )
+
+
+def _learned_speeds(fields: dict[str, str]) -> dict[str, float]:
+    if not fields.get("learned"):
+        return {}
+    steps: dict[str, int] = json.loads("{" + fields["learned"] + "}")
+    cls = AgentClass(
+        fields["role"],
+        tuple(fields["specs"].split(",")),
+        int(fields["max"]),
+        speeds=tuple(read_figures(fields.get("speeds")).items()),
+        learned=tuple(steps.items()),
+    )
+    return {category: round(cls.speed_of(category), 3) for category in sorted(steps)}
 
 
 @exchange

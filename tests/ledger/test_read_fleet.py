@@ -35,6 +35,7 @@ def test_agent_reads_back_what_it_declared_and_what_it_holds(
         "specializations": ["bug", "ui"],
         "skills": {},
         "speeds": {},
+        "learned_speeds": {},
         "max_concurrent": 7,
         "current_tasks": 1,
         "used": 3,
@@ -57,3 +58,15 @@ def test_health_goes_by_the_interval_that_the_agent_declared(
     clock.advance(2)
 
     assert [agent.health for agent in agents(virtual_pool)] == [health]
+
+
+@pytest.mark.damaged
+def test_learned_speeds_are_shown_as_speeds_beside_the_declared_ones(virtual_pool: Pool) -> None:
+    beat(virtual_pool, "a1", specializations=("bug",), speed=2.0, speeds={"docs": 0.5})
+    virtual_pool.client.hset(virtual_pool.keys.agent("a1"), "learned", '"":-1,"bug":2,"docs":1')
+
+    agent = agents_by_id(virtual_pool, ["a1"])[0]
+
+    assert agent
+    assert agent.speeds == {"": 2.0, "docs": 0.5}
+    assert agent.learned_speeds == {"": 1.6, "bug": 3.906, "docs": 0.625}
