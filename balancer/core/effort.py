@@ -34,10 +34,10 @@ class Cell(NamedTuple):
     n: int = 0
     mean: float = 0.0
 
-    def learn(self, x: float, cap: int = CAP) -> Cell:
-        """With one more observation."""
-        n = min(self.n + 1, cap)
-        return Cell(n, self.mean + (x - self.mean) / n)
+    def learn(self, x: float, cap: int = CAP, k: int = 1) -> Cell:
+        """With k more observations, whose mean is x."""
+        n = min(self.n + k, cap)
+        return Cell(n, self.mean + (x - self.mean) * min(1.0, k / n))
 
     def towards(self, wider: float, weight: float = SHRINK) -> float:
         """The mean, pulled towards a wider one that weighs as much as `weight` observations."""

@@ -17,6 +17,8 @@ from typing import NamedTuple
 from balancer.core.effort import Cell
 from balancer.core.lanes import LEARNED_STEP
 
+#: Redis keeps whole numbers: ten-thousandths.
+PARTS = 10_000
 #: A pace forgets: beyond so many tries each new one counts this share.
 CAP = 200
 #: How much agents differ in speed before anything was seen: variance of ln(speed). It decides how many tries
@@ -31,42 +33,42 @@ MAX_STEPS, MAX_CATEGORIES = 4, 3
 
 
 class Pace(NamedTuple):
-    """What an agent's tries say of it. `var`: how much ln(duration) scatters anyhow."""
+    """What an agent's tries say of it. `categories`: how many it has a figure of its own for."""
 
     n: int = 0
     mean: float = 0.0
     tries: int = 0
     share: float = 1.0
-    var: float = 0.0
+    categories: int = 0
 
     @classmethod
     def read(cls, text: str | None) -> Pace:
         """Parse the field `pace` of an agent; None: nothing was seen."""
         if not text:
             return cls()
-        n, mean, tries, share, var = text.split(" ")
-        return cls(int(n), float(mean), int(tries), float(share), float(var))
+        n, mean, tries, share, categories = (int(word) for word in text.split(" "))
+        return cls(n, mean / PARTS, tries, share / PARTS, categories)
 
     def tried(self, outcome: float) -> Pace:
         """After a try that went well (1) or failed (0)."""
         tries = min(self.tries + 1, CAP)
         return self._replace(tries=tries, share=self.share + (outcome - self.share) / tries)
 
-    def seen(self, x: float, var: float) -> Pace:
+    def seen(self, x: float) -> Pace:
         """After a try whose ln(expected / real duration) was x."""
         n, mean = Cell(self.n, self.mean).learn(x, CAP)
-        return self._replace(n=n, mean=mean, var=var)
+        return self._replace(n=n, mean=mean)
 
     @property
     def success(self) -> float:
         """The share of tries that do not fail, as far as is known."""
         return (self.tries * self.share + TRIES_WEIGHT) / (self.tries + TRIES_WEIGHT)
 
-    def levels(self, at: Mapping[str, Cell]) -> tuple[float | None, dict[str, float]]:
+    def levels(self, at: Mapping[str, Cell], var: float) -> tuple[float | None, dict[str, float]]:
         """How many steps faster than declared it should count: all over (None: too early to say), and at
-        those of the categories that have enough tries.
+        those of the categories that have enough tries. `var`: how much ln(duration) scatters anyhow.
         """
-        weight, lost = max(LEAST_WEIGHT, self.var / SPREAD), math.log(self.success)
+        weight, lost = max(LEAST_WEIGHT, var / SPREAD), math.log(self.success)
         step, everywhere = math.log(LEARNED_STEP), Cell(self.n, self.mean).towards(0.0, weight)
         levels = {
             category: (cell.towards(everywhere, weight) + lost) / step

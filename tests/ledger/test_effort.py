@@ -1,0 +1,297 @@
+"""What is expected of work: learned when completions settle, frozen into tasks when they are submitted."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterator
+
+import pytest
+
+from balancer.core import effort
+from balancer.core.effort import Cell, Estimate, Kind, log_ratio
+from balancer.core.hints import features_text, short_name
+from balancer.core.lanes import AgentClass, read_class
+from balancer.core.model import Task
+from balancer.core.settings import PoolSettings
+from balancer.ledger import Pool
+from balancer.ledger.rescore import rescore
+from balancer.ledger.tick import tick
+from balancer.protocol import TextRedis
+from tests.support.factories import (
+    Clock,
+    assign,
+    beat,
+    changes,
+    complete,
+    completion_entry,
+    make_task,
+    settle,
+    submit,
+)
+
+HOUR_MS = 3_600_000
+
+
+class Twin:
+    """The same learning in Python."""
+
+    def __init__(self) -> None:
+        self.cells: dict[str, Cell] = {}
+        self.spread: dict[str, Cell] = {}
+
+    def estimate(self, task: Task, settings: PoolSettings) -> Estimate:
+        kind, prior_ms = kind_of(task), prior_of(task, settings)
+        cells = [self.cells.get(name, Cell()) for name in kind.cells()]
+        basis, role = (self.spread.get(name, Cell()) for name in kind.cells()[:2])
+        return effort.estimate(prior_ms, cells, effort.variance(basis, role))
+
+    def learn(self, task: Task, settings: PoolSettings, work_ms: float) -> None:
+        names, x = kind_of(task).cells(), log_ratio(work_ms, prior_of(task, settings))
+        cells = [self.cells.get(name, Cell()) for name in names]
+        residual = (x - effort.log_factor(cells)) ** 2
+        for at, (name, cell) in enumerate(zip(names, cells, strict=True)):
+            is_wide = at < 2
+            if is_wide and cell.n:
+                known = self.spread.get(name, Cell())
+                self.spread[name] = known.learn(residual, effort.CAP_WIDE)
+            self.cells[name] = cell.learn(x, effort.CAP_WIDE if is_wide else effort.CAP)
+
+
+def kind_of(task: Task) -> Kind:
+    basis = "e" if task.estimate_s else "m"
+    names = short_name(task.group or ""), short_name(features_text(task.features))
+    return Kind(basis, task.role, task.category, *names)
+
+
+def prior_of(task: Task, settings: PoolSettings) -> int:
+    if task.estimate_s:
+        return round(1000 * task.estimate_s)
+    return round(1000 * settings.estimate_s(task.category)) * (task.complexity or 1)
+
+
+def stored(pool: Pool, task: str = "t1") -> Estimate:
+    return Estimate.read(pool.client.hget(pool.keys.task(task), "e") or "")
+
+
+def run(pool: Pool, clock: Clock, task: Task | str, took_ms: int, agent: str = "a1") -> str:
+    """Submit, assign and complete one task."""
+    task = make_task(task) if isinstance(task, str) else task
+    assert submit(pool, task) == ["accepted"]
+    assign(pool, task.id, agent)
+    clock.advance(took_ms / 1000)
+    return complete(pool, task.id, duration_ms=took_ms)
+
+
+def class_of(pool: Pool, agent: str) -> AgentClass:
+    cid = pool.client.hget(pool.keys.agent(agent), "class") or ""
+    return read_class(pool.client.hget(pool.keys.classdef, cid) or "")
+
+
+def tasks(rng: random.Random) -> Iterator[Task]:
+    for i in range(400):
+        yield make_task(
+            f"t{i}",
+            rng.choice(["dev", "qa"]),
+            category=rng.choice(["bug", "feature", "other"]),
+            group=rng.choice([None, "web", "api", "job"]),
+            features=rng.choice([{}, {"lines": rng.randrange(1, 5000)}, {"os": "linux"}]),
+            complexity=rng.choice([None, 1, 5]),
+            estimate_s=rng.choice([None, None, 90.0]),
+        )
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_estimates_in_redis_are_those_of_the_twin(
+    virtual_pool: Pool, clock: Clock, seed: int
+) -> None:
+    rng, twin = random.Random(seed), Twin()
+    beat(virtual_pool, "a1")
+    beat(virtual_pool, "a2", role="qa")
+    for task in tasks(rng):
+        expected = twin.estimate(task, virtual_pool.settings)
+        took_ms = round(math.exp(rng.gauss(9 + len(task.category) / 3, 1)))
+        agent = "a1" if task.role == "dev" else "a2"
+        speed = class_of(virtual_pool, agent).speed_of(task.category)
+        assert run(virtual_pool, clock, task, took_ms, agent) == "ok"
+        twin.learn(task, virtual_pool.settings, took_ms * speed)
+
+        seen = stored(virtual_pool, task.id)
+        # Cells are kept with four digits.
+        assert seen.mean_ms == pytest.approx(expected.mean_ms, rel=0.01, abs=1)
+        assert seen.p90_ms == pytest.approx(expected.p90_ms, rel=0.02, abs=1)
+        assert (seen.n, seen.prior_ms) == (expected.n, expected.prior_ms)
+    assert {"pace", "pace:bug"} <= set(virtual_pool.client.hkeys(virtual_pool.keys.agent("a1")))
+
+
+def test_first_estimate_is_the_prior(virtual_pool: Pool) -> None:
+    submit(virtual_pool, make_task("t1", category="documentation", complexity=3))
+    submit(virtual_pool, make_task("t2", category="documentation", complexity=3, estimate_s=7.5))
+
+    assert stored(virtual_pool) == (5_400_000, 5_400_000, 0, 5_400_000)
+    assert stored(virtual_pool, "t2") == (7_500, 7_500, 0, 7_500)
+
+
+def test_nine_of_ten_fall_below_p90(virtual_pool: Pool, clock: Clock) -> None:
+    rng = random.Random(5)
+    beat(virtual_pool)
+    below = []
+    for i in range(400):
+        took_ms = round(60_000 * math.exp(rng.gauss(0, 0.8)))
+        run(virtual_pool, clock, f"t{i}", took_ms)
+        below.append(took_ms <= stored(virtual_pool, f"t{i}").p90_ms)
+
+    assert 0.86 < sum(below[50:]) / 350 < 0.94
+    # The mean of such durations, not their median.
+    assert stored(virtual_pool, "t399").mean_ms == pytest.approx(60_000 * math.exp(0.32), rel=0.25)
+
+
+def test_work_counts_at_normal_speed(virtual_pool: Pool, clock: Clock) -> None:
+    beat(virtual_pool, "a1", speed=4.0)
+    for i in range(30):
+        run(virtual_pool, clock, f"t{i}", 1_000)
+    submit(virtual_pool, "last")
+
+    assert stored(virtual_pool, "last").mean_ms == pytest.approx(4_000, rel=0.02)
+
+
+def test_completions_of_one_call_count_like_one_after_another(
+    virtual_pool: Pool, clock: Clock
+) -> None:
+    beat(virtual_pool, max_concurrent=20)
+    names = [f"t{i}" for i in range(20)]
+    submit(virtual_pool, *names)
+    for name in names:
+        assign(virtual_pool, name)
+    clock.advance(60)
+    entries = [
+        completion_entry(virtual_pool, name, duration_ms=1_000 * (1 + i % 3))
+        for i, name in enumerate(names)
+    ]
+
+    assert set(settle(virtual_pool, *entries)) == {"ok"}
+
+    n, mean, *_ = virtual_pool.client.hget(virtual_pool.keys.est, "m:dev:general").split(" ")
+    xs = [log_ratio(1_000 * (1 + i % 3), HOUR_MS) for i in range(20)]
+    assert int(n) == 20
+    assert float(mean) == pytest.approx(sum(xs) / 20, abs=1e-3)
+
+
+@pytest.mark.parametrize("again", ["same", "late"])
+def test_a_completion_teaches_once(virtual_pool: Pool, clock: Clock, again: str) -> None:
+    submit(virtual_pool, "t1")
+    beat(virtual_pool)
+    assign(virtual_pool)
+    clock.advance(2)
+    facts = {} if again == "same" else {"lease": "0" * 32}
+    entry, second = completion_entry(virtual_pool), completion_entry(virtual_pool, **facts)
+
+    with changes(virtual_pool) as seen:
+        assert settle(virtual_pool, entry) == ["ok"]
+    assert seen.learned["est m:dev:general"].startswith("1 ")
+    with changes(virtual_pool) as seen:
+        assert settle(virtual_pool, second)[0] in ("duplicate", "stale")
+    assert seen.learned == {}
+
+
+def test_tries_that_did_not_complete_teach_nothing_of_work(
+    virtual_pool: Pool, clock: Clock
+) -> None:
+    submit(virtual_pool, "t1", "t2")
+    beat(virtual_pool, max_concurrent=2)
+    for task, status in (("t1", "failed"), ("t2", "released")):
+        assign(virtual_pool, task)
+        clock.advance(1)
+        with changes(virtual_pool) as seen:
+            complete(virtual_pool, task, status)
+        assert set(seen.learned) == ({"agent:a1 pace"} if status == "failed" else set())
+    assert not virtual_pool.client.exists(virtual_pool.keys.est)
+
+
+@pytest.mark.parametrize("said", [0, 999_999_999_999_999])
+def test_nobody_works_longer_than_it_held_the_task(
+    virtual_pool: Pool, clock: Clock, said: int
+) -> None:
+    submit(virtual_pool, "t1")
+    beat(virtual_pool)
+    assign(virtual_pool)
+    clock.advance(36)
+
+    assert complete(virtual_pool, duration_ms=said) == "ok"
+
+    _, mean = virtual_pool.client.hget(virtual_pool.keys.est, "m:dev:general").split(" ")
+    assert float(mean) == pytest.approx(math.log(36_000 / HOUR_MS), abs=1e-3)
+
+
+def test_what_was_learned_stands_in_redis_and_may_be_switched_off(
+    virtual_pool: Pool, clock: Clock
+) -> None:
+    beat(virtual_pool)
+    run(virtual_pool, clock, "t1", 5_000)
+    still = virtual_pool.settings.model_copy(update={"learning": False})
+    again = Pool(virtual_pool.client, virtual_pool.name, virtual_pool.genesis, still, clock)
+
+    submit(again, "t2")
+    assert stored(again, "t2").n == 1
+    assign(again, "t2")
+    with changes(again) as seen:
+        assert complete(again, "t2") == "ok"
+    assert seen.learned == {}
+
+
+def test_a_full_generation_becomes_the_old_one(virtual_pool: Pool, clock: Clock) -> None:
+    beat(virtual_pool)
+    run(virtual_pool, clock, "t1", 5_000)
+    known = virtual_pool.client.hgetall(virtual_pool.keys.est)
+    pipe: TextRedis = virtual_pool.client.pipeline(transaction=False)
+    for i in range(0, 50_000, 5_000):
+        pipe.hset(
+            virtual_pool.keys.est,
+            mapping={f"m::{n:012x}": "1 0.5000" for n in range(i, i + 5_000)},
+        )
+    pipe.execute()
+
+    run(virtual_pool, clock, make_task("t2", category="bug"), 5_000)
+
+    new = virtual_pool.client.hgetall(virtual_pool.keys.est)
+    assert set(new) == {"m", "m:dev", "m:dev:bug", "x:dev:bug"}
+    assert new["m:dev"].startswith("2 ")
+    old = virtual_pool.client.hgetall(virtual_pool.keys.est_old)
+    assert len(old) == 50_000 + len(known)
+    # A cell that only the old one has is found there, and moves when it learns more.
+    submit(virtual_pool, "t3")
+    assert stored(virtual_pool, "t3").n == 1
+    assign(virtual_pool, "t3")
+    clock.advance(5)
+    complete(virtual_pool, "t3", duration_ms=5_000)
+    assert virtual_pool.client.hget(virtual_pool.keys.est, "m:dev:general").startswith("2 ")
+
+
+def test_when_work_is_of_another_scale_what_waits_is_estimated_and_scored_anew(
+    virtual_pool: Pool, clock: Clock
+) -> None:
+    beat(virtual_pool)
+    submit(virtual_pool, "early")
+    for i in range(19):
+        run(virtual_pool, clock, f"t{i}", 4_000)
+    assert not tick(virtual_pool).rescore_due
+
+    run(virtual_pool, clock, "t19", 4_000)
+
+    assert tick(virtual_pool).rescore_due
+    assert stored(virtual_pool, "early").n == 0
+    assert rescore(virtual_pool) == ("dev", 1, False)
+    assert stored(virtual_pool, "early").mean_ms == pytest.approx(4_000, rel=0.05)
+    assert not tick(virtual_pool).rescore_due
+    # Not again while the scale stays.
+    run(virtual_pool, clock, "t20", 4_000)
+    assert not tick(virtual_pool).rescore_due
+
+
+def test_a_role_knows_how_long_its_tries_take(virtual_pool: Pool, clock: Clock) -> None:
+    beat(virtual_pool)
+    for i, took_ms in enumerate((1_000, 2_000, 6_000)):
+        run(virtual_pool, clock, f"t{i}", took_ms)
+
+    facts = virtual_pool.client.hmget(virtual_pool.keys.role("dev"), "service_n", "service_us")
+    assert facts == ["3", "3000000"]
