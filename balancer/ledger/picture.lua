@@ -67,7 +67,7 @@ local function first_in_turn(cid, most)
     for _, id in ipairs(rest) do ids[#ids + 1] = id end
   end
   for _, id in ipairs(ids) do shown[id] = true end
-  for _, id in ipairs(redis.call('ZRANGE', k_free(cid), 0, math.min(4, most) - 1)) do
+  for _, id in ipairs(redis.call('ZRANGE', k_free(cid), 0, math.min(4 + barred, most) - 1)) do
     if not shown[id] then
       ids[#ids + 1] = id
       extra = extra + 1
@@ -96,7 +96,7 @@ end
 
 local function say_classes(classes, units)
   local each = math.max(math.ceil(1.5 * units / #classes), math.min(4, math.floor(AGENTS_A_ROLE / #classes)))
-  if barred > 0 then each = math.max(each, math.min(barred + 1, math.floor(4 * AGENTS_A_ROLE / #classes))) end
+  if barred > 0 then each = math.max(each, math.min(barred + 4, math.floor(4 * AGENTS_A_ROLE / #classes))) end
   say(#classes)
   for _, cid in ipairs(classes) do
     local ids, extra

@@ -313,3 +313,22 @@ def test_who_has_not_failed_it_is_found_behind_ninety_nine_who_have(
 
     assert drain(pool) == {"t1": left}
     assert complete(pool, "t1") == "ok"
+
+
+def test_who_has_room_is_found_behind_those_in_turn_who_have_none_and_those_who_failed(
+    redis_client: TextRedis, clock: Clock
+) -> None:
+    pool = Pool.create(redis_client, "p", PoolSettings(strategy="round_robin"), clock)
+    for n in range(20):
+        beat(pool, f"a{n}", max_concurrent=2, ttl_ms=6_000_000)
+    submit(pool, make_task("t1", cost=2, max_failures=9), *(f"small{n}" for n in range(15)))
+    for n in range(5):
+        fail(pool, clock, f"a{n}")
+    for n in range(14):
+        assign(pool, f"small{n}", f"a{5 + n}")
+    clock.advance(1)
+    assign(pool, "small14", "a19")
+    clock.advance(1)
+    complete(pool, "small14")
+
+    assert drain(pool) == {"t1": "a19"}
