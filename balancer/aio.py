@@ -166,8 +166,8 @@ class AsyncBalancer:
         return await self._ask(fleet.known(await self.pool(), limit))
 
     async def queues(self) -> list[RoleQueue]:
-        """Depth, age and capacity of every role."""
-        return await self._ask(read_fleet.queues.steps(await self.pool()))
+        """Depth, age and capacity of every role, and what in its queue no agent could have."""
+        return await self._ask(queues.listed(await self.pool()))
 
     async def pause_agent(self, agent_id: str) -> int:
         """Give an agent nothing new. See Balancer.pause_agent."""

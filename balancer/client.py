@@ -265,8 +265,8 @@ class Balancer:
         return self._ask(fleet.known(self._pool, limit))
 
     def queues(self) -> list[RoleQueue]:
-        """Depth, age and capacity of every role."""
-        return self._ask(read_fleet.queues.steps(self._pool))
+        """Depth, age and capacity of every role, and what in its queue no agent could have."""
+        return self._ask(queues.listed(self._pool))
 
     def pause_agent(self, agent_id: str) -> int:
         """Give an agent nothing new; what it holds it keeps. Returns how many leases that is.

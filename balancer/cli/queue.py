@@ -48,6 +48,12 @@ def ls(
         show_queues(found[:limit])
         if not found:
             output.note("no roles")
+        for queue in found[:limit]:
+            if queue.unplaceable:
+                output.note(
+                    f"{queue.role}: {output.count(queue.unplaceable, 'pending task')} unplaceable, no agent that"
+                    f" takes work could have {queue.unplaceable_task}; `balancer task why` says more"
+                )
     if len(found) > limit:
         output.note(f"the first {limit} of {len(found)} roles; --limit shows more")
 

@@ -37,6 +37,7 @@ def show_status(
             "waits": waits.text if waits else None,
             "waits_for": waits.parents if waits else (),
             "waits_for_count": waits.total if waits else 0,
+            "unplaceable": waits.unplaceable if waits else None,
         }
         history = [one.model_dump(mode="json") for one in tries]
         output.write_json(

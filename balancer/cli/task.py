@@ -79,9 +79,9 @@ def show(
     options.check_name("task id", task_id)
     with options.opened(redis_url, pool) as balancer:
         status = balancer.status(task_id)
-        waits = options.asked(balancer, lambda pool: what_it_waits_for(pool, status))
-        tries = balancer.history(task_id)
         lane = options.asked(balancer, lambda pool: lane_of(pool, task_id))
+        waits = options.asked(balancer, lambda pool: what_it_waits_for(pool, status, lane))
+        tries = balancer.history(task_id)
         max_losses = balancer.pool.settings.max_losses
     show_status(status, as_json, max_losses, waits, tries, tried=lane.tried if lane else ())
 

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, NamedTuple
 from balancer.cli import output
 from balancer.core.model import TaskState
 from balancer.ledger.read import now_s
+from balancer.ledger.read_unplaceable import why_unplaceable
 
 if TYPE_CHECKING:
+    from balancer.core.lanes import Lane
     from balancer.ledger.pool import Pool
     from balancer.ledger.read_tasks import TaskStatus
 
@@ -22,9 +24,11 @@ class Waits(NamedTuple):
     text: str
     parents: tuple[str, ...] = ()
     total: int = 0
+    #: Why no agent that accepts work could have it, where that is so.
+    unplaceable: str | None = None
 
 
-def what_it_waits_for(pool: Pool, status: TaskStatus) -> Waits | None:
+def what_it_waits_for(pool: Pool, status: TaskStatus, lane: Lane | None) -> Waits | None:
     """None when it waits for nothing, or has just stopped waiting."""
     if status.state is TaskState.BLOCKED:
         return _parents(pool, status.id)
@@ -37,7 +41,7 @@ def what_it_waits_for(pool: Pool, status: TaskStatus) -> Waits | None:
         return Waits(
             f"for its time, in {output.seconds(max(0.0, status.not_before - now_s(pool)))}"
         )
-    return Waits(_room(pool, status)) if status.state is TaskState.PENDING else None
+    return _room(pool, status, lane) if status.state is TaskState.PENDING else None
 
 
 def _parents(pool: Pool, task_id: str) -> Waits | None:
@@ -52,11 +56,11 @@ def _parents(pool: Pool, task_id: str) -> Waits | None:
     return Waits(f"for {', '.join(sorted(some))}{more}", tuple(sorted(some)), count)
 
 
-def _room(pool: Pool, status: TaskStatus) -> str:
-    """From the role's counters and the index of its free agents."""
+def _room(pool: Pool, status: TaskStatus, lane: Lane | None) -> Waits:
+    """From the role's counters, the index of its free agents, and the classes of those that accept work."""
     role = status.role
     if pool.client.hexists(pool.keys.role(role), "paused"):
-        return f"the queue of role {role} is paused"
+        return Waits(f"the queue of role {role} is paused")
     pipe = pool.client.pipeline(transaction=False)
     pipe.hmget(pool.keys.role(role), "agents", "capacity", "used")
     pipe.exists(pool.keys.free_units(role))
@@ -64,7 +68,10 @@ def _room(pool: Pool, status: TaskStatus) -> str:
     counters, any_free, pending = pipe.execute()
     agents, capacity, used = (int(value or 0) for value in counters)
     if not agents:
-        return f"no live agent of role {role}"
+        return Waits(f"no live agent of role {role}")
+    unplaceable = why_unplaceable(pool, lane) if lane else None
+    if unplaceable:
+        return Waits(f"unplaceable: {unplaceable}", unplaceable=unplaceable)
     if any_free:
         units = output.count(status.cost, "free unit")
         text = f"for an agent of role {role} with {units}"
@@ -72,4 +79,4 @@ def _room(pool: Pool, status: TaskStatus) -> str:
         text = f"all {output.count(capacity, 'unit')} of role {role} are used"
     else:
         text = f"no agent of role {role} takes new work: full, paused, stopping or silent"
-    return f"{text} ({output.count(pending, 'task')} of this role pending)"
+    return Waits(f"{text} ({output.count(pending, 'task')} of this role pending)")

@@ -1,12 +1,24 @@
-"""Holding, releasing and emptying the queue of a role."""
+"""Listing the queues of the roles; holding, releasing and emptying one."""
 
 from __future__ import annotations
 
 from balancer.core.errors import NotFound
 from balancer.inputs import check_ids
-from balancer.ledger import role_set
+from balancer.ledger import read_fleet, role_set
 from balancer.ledger.exchange import Exchange
 from balancer.ledger.pool import PoolRef
+from balancer.ledger.read_fleet import RoleQueue
+from balancer.ledger.read_unplaceable import unplaceable
+
+
+def listed(pool: PoolRef) -> Exchange[list[RoleQueue]]:
+    """Every role's queue, with what in it no agent could have."""
+    found = yield from read_fleet.queues.steps(pool)
+    stuck = yield from unplaceable.steps(pool, [queue.role for queue in found])
+    return [
+        queue.model_copy(update={"unplaceable": each.tasks, "unplaceable_task": each.first})
+        for queue, each in zip(found, stuck, strict=True)
+    ]
 
 
 def pause(pool: PoolRef, role: str) -> Exchange[None]:

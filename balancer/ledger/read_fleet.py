@@ -37,6 +37,12 @@ class RoleQueue(BaseModel):
     used: int
     completed: int
     dead: int
+    unplaceable: int | None = Field(
+        default=None,
+        description="pending tasks that none of its agents that accept work could have, for a skill or their"
+        " size; none: nobody looked",
+    )
+    unplaceable_task: str | None = Field(default=None, description="the first of them in line")
 
 
 @exchange
