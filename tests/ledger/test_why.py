@@ -140,9 +140,7 @@ def all_busy(pool: Pool, clock: Clock) -> str:
     submit(pool, "b1", "b2", "b3", "b4", "t0", "t1")
     for task, agent in (("b1", "a1"), ("b2", "a1"), ("b3", "a2"), ("b4", "a2")):
         assign(pool, task, agent)
-    return (
-        "All 2 agents that could have it are full: 4 of 4 units are used; it is number 2 in line."
-    )
+    return "All 2 agents that could have it are full: 4 of 4 units in use; it is number 2 in line."
 
 
 def tried(pool: Pool, clock: Clock) -> str:
@@ -393,7 +391,7 @@ def test_large_and_lone_tasks_say_what_they_need(fit: Pool, clock: Clock) -> Non
         *(Code.ALL_BUSY, 3, "a1", "t1"),
     )
     assert answer.text == (
-        "The one agent that could have it is full: 1 of 4 units are used, it needs 4 at once of one agent,"
+        "The one agent that could have it is full: 1 of 4 units in use, it needs 4 at once of one agent,"
         " agent a1 is kept free for it; it is number 1 in line."
     )
 

@@ -104,7 +104,7 @@ def _need(why: Why) -> str:
 
 def _units(why: Why) -> str:
     used = why.suitable_units - why.free_units
-    return f"{used} of {count(why.suitable_units, 'unit')} are used"
+    return f"{used} of {count(why.suitable_units, 'unit')} in use"
 
 
 def _suitable_agents(why: Why) -> str:
