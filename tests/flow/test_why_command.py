@@ -29,6 +29,7 @@ __all__ = ["balancer"]
 SETTINGS = """
 [pool]
 strategy = "fit"
+learning = false
 retry_delay_s = 0.05
 min_health = 0.9
 """
