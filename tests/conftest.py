@@ -13,6 +13,7 @@ import pytest
 import redis
 import structlog
 
+from balancer.core.settings import PoolSettings
 from balancer.embedded import EmbeddedRedis, ServerMissing
 from balancer.ledger import Pool
 from balancer.ledger.audit import audit
@@ -56,7 +57,7 @@ def redis_client(_client: redis.Redis) -> redis.Redis:
 @pytest.fixture
 def pool(redis_client: redis.Redis) -> Pool:
     """A pool that takes its time from Redis."""
-    return Pool.create(redis_client, "p")
+    return Pool.create(redis_client, "p", PoolSettings(strategy="best_match"))
 
 
 @pytest.fixture
@@ -67,8 +68,8 @@ def clock() -> Clock:
 
 @pytest.fixture
 def virtual_pool(redis_client: redis.Redis, clock: Clock) -> Pool:
-    """A pool whose time is the fixture `clock`."""
-    return Pool.create(redis_client, "p", clock=clock)
+    """A pool whose time is the fixture `clock`. Head starts make places that are easy to foretell."""
+    return Pool.create(redis_client, "p", PoolSettings(strategy="best_match"), clock)
 
 
 @pytest.fixture

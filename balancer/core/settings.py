@@ -105,7 +105,7 @@ class PoolSettings(_Settings):
     """What decides in a pool."""
 
     strategy: StrategyName = Field(
-        default="best_match",
+        default="fit",
         description="who gets a task; a class of your own by its path, package.module:Class",
     )
     seed: Annotated[int, Field(strict=True, ge=0, le=2**31 - 1)] = Field(

@@ -37,7 +37,7 @@ while at < #ARGV do
   t.role, t.lane = t.l.role, t.l.id
   local priority, failures, timeout_ms = string.match(t.d, '^(%a+)|(%d+)|(%d+)|%x+$')
   if not RANKS[priority or ''] or tonumber(failures) > 100 or tonumber(timeout_ms) > 2592000000 then bad('d: ' .. t.d) end
-  t.prior_ms = t.l.prior_ms
+  t.prior_ms, t.priority = t.l.prior_ms, priority
   if hints ~= '' then read_hints(t, hints) end
   tasks[#tasks + 1] = t
 end
@@ -51,7 +51,8 @@ local function role_of(name)
   local r = roles[name]
   if r then return r end
   local n = redis.call('HMGET', k_role(name), 'accepted', 'returned', 'assigned', 'dropped', 'paused')
-  local most = redis.call('HMGET', K.settings, 'max_cost:' .. name, 'max_cost', 'max_pending:' .. name, 'max_pending')
+  local most = redis.call('HMGET', K.settings, 'max_cost:' .. name, 'max_cost', 'max_pending:' .. name, 'max_pending', 'order_by')
+  order_by(most[5])
   r = { name = name, known = n[1], waiting = (n[1] or 0) + (n[2] or 0) - (n[3] or 0) - (n[4] or 0), detail = n[5] and 'paused' or '' }
   r.max_cost, r.max_pending = most[1] or most[2], tonumber(most[3] or most[4])
   roles[name] = r

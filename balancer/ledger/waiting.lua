@@ -13,9 +13,9 @@ end
 
 -- What orders the queue, read once a call by the first that needs to know: a number a priority, and how far a strict priority goes ahead.
 local RANKS, ORDER_BY = { critical = 3, high = 2, medium = 1, low = 0 }, nil
-local function order_by()
+local function order_by(said)
   if not ORDER_BY then
-    local queue, strict, each = string.match(redis.call('HGET', K.settings, 'order_by'), '^([%a_]+)|([01])|(.+)$')
+    local queue, strict, each = string.match(said or redis.call('HGET', K.settings, 'order_by'), '^([%a_]+)|([01])|(.+)$')
     local critical, high, medium, low = string.match(each, '^([^|]+)|([^|]+)|([^|]+)|([^|]+)$')
     ORDER_BY = { by_effort = queue == 'effort', step_us = strict == '1' and 2251799813685248 or 0,
       critical = tonumber(critical), high = tonumber(high), medium = tonumber(medium), low = tonumber(low) }
@@ -25,7 +25,7 @@ end
 
 -- A task's place: its ready time plus the delay that it can afford, as text; exact, whatever its parts. Twin of QueueOrder.
 local function order_of(t)
-  local by, priority = order_by(), string.match(t.d, '^%a+')
+  local by, priority = order_by(), t.priority or string.match(t.d, '^%a+')
   local delay_us = -by[priority]
   if by.by_effort then delay_us = math.min(315360000000000, math.floor(1000 * string.match(t.e, '^%d+') / by[priority])) end
   return str(math.min(9007199254740991, t.ready + delay_us) - by.step_us * RANKS[priority])

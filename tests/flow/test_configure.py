@@ -27,7 +27,7 @@ def pool(server: EmbeddedRedis, monkeypatch: pytest.MonkeyPatch) -> Iterator[Poo
     monkeypatch.setenv("BALANCER_REDIS_URL", server.url)
     monkeypatch.setenv("BALANCER_POOL", name := new_id())
     with connect(server.url) as client:
-        yield Pool.create(client, name)
+        yield Pool.create(client, name, PoolSettings(strategy="best_match"))
 
 
 def stored(pool: Pool) -> PoolSettings:

@@ -18,7 +18,10 @@ from tests.support.factories import Clock, dump, nonce, submit
 
 def test_create_writes_identity_settings_and_streams(redis_client: redis.Redis) -> None:
     settings = PoolSettings(
-        max_cost=20, max_pending=90, roles={"dev": RoleSettings(max_cost=7, max_pending=8)}
+        strategy="best_match",
+        max_cost=20,
+        max_pending=90,
+        roles={"dev": RoleSettings(max_cost=7, max_pending=8)},
     )
 
     pool = Pool.create(redis_client, "p", settings)

@@ -13,6 +13,8 @@ from balancer.core.planner import Planner, Proposal, leaves_nothing
 from balancer.core.settings import STRATEGY_NAMES, PoolSettings, Weights
 from balancer.core.view import FreeAgent, FreeClass, Head, LaneView, RoleView, View
 
+BEST = PoolSettings(strategy="best_match")
+
 
 def agent(id_: str, most: int = 1, used: int = 0, **facts: Any) -> FreeAgent:
     known: dict[str, Any] = {"type": "", "health": 1.0, "freed_us": 0} | facts
@@ -42,7 +44,9 @@ def view(
 def plan(
     lanes: list[LaneView], classes: list[FreeClass], most: int = 128, **settings: Any
 ) -> list[Proposal]:
-    return Planner(PoolSettings(**settings)).plan(view(lanes, classes), most)
+    return Planner(PoolSettings(**{"strategy": "best_match"} | settings)).plan(
+        view(lanes, classes), most
+    )
 
 
 def pairs(proposals: list[Proposal]) -> list[tuple[str, str]]:
@@ -90,7 +94,7 @@ def test_proposals_are_capped_over_all_roles() -> None:
                       [FreeClass(AgentClass(role, (), 5), 1, [agent(f"x-{role}", 5)])])
              for at, role in ((10, "ops"), (9, "dev"))]  # fmt: skip
 
-    wishes = Planner(PoolSettings()).plan(View(0, False, roles), most=4)
+    wishes = Planner(BEST).plan(View(0, False, roles), most=4)
 
     assert [wish.task for wish in wishes] == ["dev0", "ops0", "dev1", "ops1"]
 
@@ -245,7 +249,7 @@ def test_strategy_of_the_users_decides() -> None:
 
     picture = view([lane((1, "t"))], [cls(agent("b"), agent("a"), agent("c"))])
 
-    (wish,) = Planner(PoolSettings(), Alphabet()).plan(picture)
+    (wish,) = Planner(BEST, Alphabet()).plan(picture)
 
     assert (wish.agent, wish.reason) == ("a", "By the alphabet: a (score: -97.00)")
 
@@ -253,7 +257,7 @@ def test_strategy_of_the_users_decides() -> None:
 def test_every_lease_has_a_nonce_of_its_own() -> None:
     lanes = [lane(*((n, f"t{n}") for n in range(50)))]
     picture = view(lanes, [cls(agent("x", 50))])
-    planner = Planner(PoolSettings())
+    planner = Planner(BEST)
 
     nonces = [wish.nonce for _ in range(2) for wish in planner.plan(picture)]
 
@@ -261,7 +265,7 @@ def test_every_lease_has_a_nonce_of_its_own() -> None:
 
 
 def test_empty_pictures_give_empty_plans() -> None:
-    assert Planner(PoolSettings()).plan(View(0, False, [])) == []
+    assert Planner(BEST).plan(View(0, False, [])) == []
     assert plan([], [cls(agent("x"))]) == []
     assert plan([lane((1, "t"))], []) == []
     assert plan([lane()], [cls(agent("x"))]) == []
@@ -295,7 +299,7 @@ def test_any_plan_keeps_the_hard_rules_and_leaves_no_task_that_fits_who_is_not_k
         for i, (cost, orders) in enumerate(lanes)
     ]
 
-    wishes, _, kept = Planner(PoolSettings()).decide(view(waiting, free))
+    wishes, _, kept = Planner(BEST).decide(view(waiting, free))
 
     left = {a.id: a.max_concurrent - a.used for fc in free for a in fc.agents}
     for wish in wishes:
@@ -317,7 +321,7 @@ def test_any_plan_keeps_the_hard_rules_and_leaves_no_task_that_fits_who_is_not_k
 def test_whole_picture_planned_leaves_nothing() -> None:
     picture = view([lane((1, "t"))], [cls(agent("x", 2))])
 
-    assert leaves_nothing(picture, Planner(PoolSettings()).plan(picture))
+    assert leaves_nothing(picture, Planner(BEST).plan(picture))
 
 
 @pytest.mark.parametrize(
@@ -333,7 +337,7 @@ def test_whole_picture_planned_leaves_nothing() -> None:
     ],
 )
 def test_what_lies_beyond_the_picture_is_looked_at_again(picture: View, nothing: bool) -> None:
-    assert leaves_nothing(picture, Planner(PoolSettings()).plan(picture)) is nothing
+    assert leaves_nothing(picture, Planner(BEST).plan(picture)) is nothing
 
 
 # --- tasks that go alone, or that agents gave back ---
@@ -407,7 +411,7 @@ def test_a_task_that_no_free_agent_can_hold_has_one_kept_for_it() -> None:
     lanes = [lane((1, "big"), cost=3), lane((2, "b"), (3, "c"), (4, "d"), (5, "e"), category="bug")]
     agents = cls(agent("x", 4, 3), agent("late", 4, 2, freed_us=9), agent("near", 4, 2, freed_us=5))
 
-    wishes, is_last, kept = Planner(PoolSettings()).decide(view(lanes, [agents]))
+    wishes, is_last, kept = Planner(BEST).decide(view(lanes, [agents]))
 
     assert pairs(wishes) == [("b", "late"), ("c", "x"), ("d", "late")]
     assert (is_last, kept) == (True, {"dev": "near"})
@@ -416,7 +420,7 @@ def test_a_task_that_no_free_agent_can_hold_has_one_kept_for_it() -> None:
 def test_those_that_come_first_in_line_have_their_units_first() -> None:
     lanes = [lane((1, "b"), (2, "c"), category="bug"), lane((3, "big"), cost=3)]
 
-    wishes, _, kept = Planner(PoolSettings()).decide(view(lanes, [cls(agent("x", 4, 2))]))
+    wishes, _, kept = Planner(BEST).decide(view(lanes, [cls(agent("x", 4, 2))]))
 
     assert pairs(wishes) == [("b", "x"), ("c", "x")]
     assert kept == {}
@@ -425,7 +429,7 @@ def test_those_that_come_first_in_line_have_their_units_first() -> None:
 def test_nobody_is_kept_for_a_task_that_no_class_can_hold() -> None:
     lanes = [lane((1, "huge"), cost=9), lane((2, "b"), category="bug")]
 
-    wishes, _, kept = Planner(PoolSettings()).decide(view(lanes, [cls(agent("x", 2, 1))]))
+    wishes, _, kept = Planner(BEST).decide(view(lanes, [cls(agent("x", 2, 1))]))
 
     assert (pairs(wishes), kept) == ([("b", "x")], {})
 
@@ -434,11 +438,11 @@ def test_nobody_is_kept_who_may_not_have_the_task() -> None:
     lanes = [marked((1, "big"), cost=2, avoid=("x",), avoid_until_ms=1)]
     picture = view(lanes, [cls(agent("x", 2, 1))])
 
-    assert Planner(PoolSettings()).decide(picture).kept == {}
+    assert Planner(BEST).decide(picture).kept == {}
 
 
 def test_one_agent_of_a_role_is_kept_on_all_pages() -> None:
-    planner = Planner(PoolSettings())
+    planner = Planner(BEST)
     agents = [cls(agent("x", 4, 3), agent("y", 4, 2))]
     first = view([lane((1, "big"), cost=3)], agents, more=True)
     second = view([lane((2, "large"), cost=4), lane((3, "b"), (4, "c"), category="bug")], agents)
@@ -463,7 +467,7 @@ def test_a_plan_that_left_nobody_out_is_the_last_though_units_are_free() -> None
     lanes = [lane((1, "t")), lane((2, "huge"), cost=9)]
     classes = [cls(agent("x", 5), size=7)]
 
-    assert Planner(PoolSettings()).decide(view(lanes, classes)).is_last
-    assert not Planner(PoolSettings()).decide(view(lanes, classes, more=True)).is_last
+    assert Planner(BEST).decide(view(lanes, classes)).is_last
+    assert not Planner(BEST).decide(view(lanes, classes, more=True)).is_last
     beyond = [lane((1, "t"), size=2), lane((2, "huge"), cost=9)]
-    assert not Planner(PoolSettings()).decide(view(beyond, classes)).is_last
+    assert not Planner(BEST).decide(view(beyond, classes)).is_last
