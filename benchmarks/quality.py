@@ -16,8 +16,9 @@ from typing import Any
 from balancer.core.errors import BalancerError
 from benchmarks import decisions
 from benchmarks.harness import quiet
-from benchmarks.quality_goals import HIGH_LOAD, OURS, judge, judge_learned
-from benchmarks.quality_jobs import cells_of, find, jobs_of
+from benchmarks.quality_estimates import online_correlation
+from benchmarks.quality_goals import judge, judge_learned
+from benchmarks.quality_jobs import Found, cells_of, find, jobs_of, trace_of
 from benchmarks.quality_points import Check, Verdict, absent, points
 from benchmarks.quality_tables import compared, flows, read_references, relative, verdicts
 
@@ -51,7 +52,7 @@ def main() -> int:
     missed = 0
     found: list[Verdict] = []
     if not chosen.quick:
-        found = _judge(cells, learned=chosen.learned)
+        found = _judge(cells, there, learned=chosen.learned)
         print(verdicts(found))
         missed = sum(verdict.word != "pass" for verdict in found)
         for where in [] if chosen.learned else absent(points(cells)):
@@ -76,17 +77,17 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _judge(cells: Sequence[dict[str, Any]], *, learned: bool) -> list[Verdict]:
+def _judge(
+    cells: Sequence[dict[str, Any]], there: Sequence[Found], *, learned: bool
+) -> list[Verdict]:
     if learned:
         return judge_learned(
             points(cell for cell in cells if cell["learned"]),
             points(cell for cell in cells if not cell["learned"]),
         )
-    correlations = {
-        cell["trace"]: cell["strategies"][OURS]["estimate_rank_correlation"]
-        for cell in cells
-        if cell["load"] == HIGH_LOAD and not cell["equal_agents"]
-    }
+    # Of the estimator itself; what a strategy's own order makes of it stands beside its figures.
+    traces = [trace_of(found, None) for found in there]
+    correlations = {trace.name: online_correlation(trace) for trace in traces}
     _tell("measuring decisions ...")
     took = Check(
         f"{decisions.WAITING:,} waiting, {decisions.AGENTS} agents, p99 ms",

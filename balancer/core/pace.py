@@ -22,8 +22,9 @@ PARTS = 10_000
 #: A pace forgets: beyond so many tries each new one counts this share.
 CAP = 200
 #: How much agents differ in speed before anything was seen: variance of ln(speed). It decides how many tries
-#: outweigh the declaration: the more durations scatter, the more; never fewer than LEAST_WEIGHT.
-SPREAD, LEAST_WEIGHT = 0.09, 4.0
+#: outweigh the declaration: the more durations scatter, the more; never fewer than LEAST_WEIGHT. What one estimate
+#: misses the next ones miss, too (a workflow, a repository), so ALIKE tries tell as much as one.
+SPREAD, LEAST_WEIGHT, ALIKE = 0.09, 4.0, 16.0
 #: So many tries without a failure are taken for granted.
 TRIES_WEIGHT = 10.0
 #: From so many observations on a step is taken; and how far from it the figure must be, in steps, to leave it.
@@ -68,7 +69,7 @@ class Pace(NamedTuple):
         """How many steps faster than declared it should count: all over (None: too early to say), and at
         those of the categories that have enough tries. `var`: how much ln(duration) scatters anyhow.
         """
-        weight, lost = max(LEAST_WEIGHT, var / SPREAD), math.log(self.success)
+        weight, lost = max(LEAST_WEIGHT, ALIKE * var / SPREAD), math.log(self.success)
         step, everywhere = math.log(LEARNED_STEP), Cell(self.n, self.mean).towards(0.0, weight)
         levels = {
             category: (cell.towards(everywhere, weight) + lost) / step

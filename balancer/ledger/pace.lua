@@ -66,7 +66,7 @@ end
 -- How many steps faster than declared it should count: all over (nil: too early to say), and at the categories of this call.
 local function levels_of(a)
   local p, levels = a.pace, {}
-  local weight, lost = math.max(4, a.var / 0.09), 0
+  local weight, lost = math.max(4, 16 * a.var / 0.09), 0
   if p.share < 1 then lost = math.log((p.tries * p.share + 10) / (p.tries + 10)) end
   local all = p.n * p.mean / (p.n + weight)
   for category, own in pairs(a.paces) do

@@ -186,7 +186,8 @@ def test_unknown_trace_is_held_to_the_goals_of_all() -> None:
     verdicts = judge(strange, CORRELATIONS)
 
     # No bound ratio is known that it should reach.
-    assert words(verdicts) == {7: "absent", 8: "absent"}
+    # Nor are the five there whose average counts.
+    assert words(verdicts) == dict.fromkeys((1, 2, 7, 8), "absent")
     assert len(absent(strange)) == 36
 
 
