@@ -19,10 +19,10 @@ Role = Annotated[str, typer.Argument(metavar="ROLE", help="The role.", show_defa
 
 COLUMNS = (
     *("role", "queue", "pending", "oldest", "scheduled", "waiting", "limit"),
-    *("agents", "used", "capacity", "completed", "dead"),
+    *("agents", "used", "capacity", "completed", "dead", "off"),
 )
 #: What a narrow terminal goes without, the first ones first: 80 columns are too few for all.
-SPARE = ("limit", "scheduled", "completed", "waiting")
+SPARE = ("off", "limit", "scheduled", "completed", "waiting")
 
 
 @options.verb(app, "ls")
@@ -33,8 +33,9 @@ def ls(
     as_json: options.Json = False,
 ) -> None:
     """List the roles: what waits, for how long, and who could take it. `waiting` is all that `limit`
-    bounds: pending, scheduled, blocked by other tasks, or failed and waiting for a retry. A narrow
-    terminal goes without some columns.
+    bounds: pending, scheduled, blocked by other tasks, or failed and waiting for a retry. `off`: the
+    factor by which tasks usually miss what was expected of them. A narrow terminal goes without some
+    columns.
 
     Examples:
       balancer queue ls
@@ -148,6 +149,7 @@ def show_queues(found: Iterable[RoleQueue]) -> None:
             queue.capacity,
             queue.completed,
             queue.dead,
+            f"x{queue.usually_off:.1f}" if queue.usually_off else None,
         )
         for queue in found
     )

@@ -10,6 +10,7 @@ from balancer.cli import output
 
 if TYPE_CHECKING:
     from balancer.cli.waits import Waits
+    from balancer.ledger.read_effort import Effort
     from balancer.ledger.read_tasks import TaskStatus, Try
 
 
@@ -21,6 +22,7 @@ def show_status(
     tries: Sequence[Try] = (),
     *,
     tried: Sequence[str] = (),
+    effort: Effort | None = None,
 ) -> None:
     """All facts of one task.
 
@@ -31,6 +33,7 @@ def show_status(
         waits: what it waits for, unless it waits for nothing.
         tries: those that did not complete.
         tried: agents that do not get it again before everyone who could had it.
+        effort: what is expected of it and of its graph.
     """
     if as_json:
         waited = {
@@ -41,7 +44,10 @@ def show_status(
         }
         history = [one.model_dump(mode="json") for one in tries]
         output.write_json(
-            status.model_dump(mode="json") | waited | {"history": history, "tried": list(tried)}
+            status.model_dump(mode="json")
+            | waited
+            | {"history": history, "tried": list(tried)}
+            | {"effort": effort.model_dump(mode="json") if effort else None}
         )
         return
     rows = {
@@ -56,6 +62,8 @@ def show_status(
         "losses": f"{status.losses} of {max_losses}" if status.losses else None,
         "reason": status.reason,
         "cancel": "its agent was asked to stop" if status.cancelling else None,
+        "expected": _expected(effort),
+        "to come": _remaining(effort),
         "accepted": _time(status.accepted_at),
         "not before": _time(status.not_before),
         "expires": _time(status.expires_at),
@@ -73,6 +81,25 @@ def show_status(
 def figures(values: Mapping[str, float]) -> str:
     """Levels or speeds by name, for people."""
     return ", ".join(f"{name} {value:g}".lstrip() for name, value in values.items())
+
+
+def _expected(effort: Effort | None) -> str | None:
+    if effort is None:
+        return None
+    text = output.seconds(effort.expected_s)
+    if not effort.observations:
+        return f"{text}, as its producer and the settings say"
+    known = output.count(effort.observations, "finished task")
+    off = f"; such tasks miss it by x{effort.usually_off:.1f}" if effort.usually_off else ""
+    return f"{text}, nine of ten below {output.seconds(effort.p90_s)}, from {known}{off}"
+
+
+def _remaining(effort: Effort | None) -> str | None:
+    if effort is None or effort.remaining_tasks < 2:
+        return None
+    least = "at least " if effort.more else ""
+    work = output.seconds(effort.remaining_s)
+    return f"{least}{work} of work, in {output.count(effort.remaining_tasks, 'task')}: it and what waits for it"
 
 
 def _preference(status: TaskStatus) -> str | None:

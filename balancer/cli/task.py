@@ -74,16 +74,19 @@ def show(
       balancer task show gw5xk2v7q3ma4
     """
     from balancer.cli.waits import what_it_waits_for
+    from balancer.ledger.read_effort import effort_of
     from balancer.ledger.read_tasks import lane_of
 
     options.check_name("task id", task_id)
     with options.opened(redis_url, pool) as balancer:
         status = balancer.status(task_id)
+        effort = options.asked(balancer, lambda pool: effort_of(pool, task_id))
         lane = options.asked(balancer, lambda pool: lane_of(pool, task_id))
         waits = options.asked(balancer, lambda pool: what_it_waits_for(pool, status, lane))
         tries = balancer.history(task_id)
         max_losses = balancer.pool.settings.max_losses
-    show_status(status, as_json, max_losses, waits, tries, tried=lane.tried if lane else ())
+    tried = lane.tried if lane else ()
+    show_status(status, as_json, max_losses, waits, tries, tried=tried, effort=effort)
 
 
 @options.verb(app, "why")

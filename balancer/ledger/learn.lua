@@ -90,7 +90,7 @@ local function save_cells(kinds)
       gather(c, kind.sum, kind.k)
       if i <= 2 then wide[c], c.squares = i == 2 and kind.role, (c.squares or 0) + kind.squares end
     end
-    gather(kind.err, kind.errors, kind.k)
+    for _, c in ipairs(kind.errs) do gather(c, kind.errors, kind.k) end
     took[kind.role] = took[kind.role] or { 0, 0 }
     took[kind.role] = { took[kind.role][1] + kind.took_ms, took[kind.role][2] + kind.k }
   end
@@ -98,7 +98,7 @@ local function save_cells(kinds)
     if c.k then
       local said
       if wide[c] ~= nil then said = save_wide(c, wide[c]) else
-        observe_all(c, c.sum, c.k, c.cap or 30)
+        observe_all(c, c.sum, c.k, string.sub(name, 1, 1) == 'x' and 100 or 30)
         said = string.format('%d %.4f', c.n, c.mean)
       end
       texts[#texts + 1], texts[#texts + 2] = name, said
@@ -119,8 +119,7 @@ local function learn_all()
   for _, lesson in ipairs(LESSONS) do
     local kind = lesson.t.kind
     if lesson.said_ms and not kinds[kind] then
-      kinds[kind], kind.err = kind, cell('x:' .. kind.role .. ':' .. kind.category)
-      kind.err.cap = 100
+      kinds[kind], kind.errs = kind, { cell('x:' .. kind.role .. ':' .. kind.category), cell('x:' .. kind.role) }
     end
   end
   read_cells()

@@ -16,6 +16,7 @@ from balancer.ledger.agent_set import Said
 from balancer.ledger.beat import Declared, read_figures
 from balancer.ledger.exchange import Command, Exchange, exchange
 from balancer.ledger.pool import PoolRef
+from balancer.ledger.read_effort import usually_off
 
 
 class RoleQueue(BaseModel):
@@ -43,6 +44,10 @@ class RoleQueue(BaseModel):
         " size; none: nobody looked",
     )
     unplaceable_task: str | None = Field(default=None, description="the first of them in line")
+    usually_off: float | None = Field(
+        default=None,
+        description="factor by which completed tasks usually missed what was expected of them; None: not known yet",
+    )
 
 
 @exchange
@@ -121,11 +126,13 @@ def queues(pool: PoolRef) -> Exchange[list[RoleQueue]]:
             ("ZCARD", keys.pending(role)),
             ("ZRANGE", keys.pending(role), 0, 0, "WITHSCORES"),
             ("HGETALL", keys.role(role)),
+            ("HGET", keys.est, f"x:{role}"),
+            ("HGET", keys.est_old, f"x:{role}"),
         ]
     replies = yield asks
     out = []
     for i, role in enumerate(roles):
-        pending, head, counters = replies[3 * i : 3 * i + 3]
+        pending, head, counters, *off = replies[5 * i : 5 * i + 5]
         numbers = {
             name: int(counters.get(name, 0))
             for name in ("scheduled", "agents", "capacity", "used", "completed")
@@ -140,6 +147,7 @@ def queues(pool: PoolRef) -> Exchange[list[RoleQueue]]:
                 waiting=waiting({name: int(value) for name, value in counters.items()}),
                 max_pending=pool.settings.max_pending_of(role),
                 oldest_waiting_s=oldest,
+                usually_off=usually_off(off),
                 **numbers,
             )
         )

@@ -15,6 +15,8 @@ from balancer.core.lanes import AgentClass, read_class
 from balancer.core.model import Task
 from balancer.core.settings import PoolSettings
 from balancer.ledger import Pool
+from balancer.ledger.read_effort import effort_of
+from balancer.ledger.read_fleet import queues
 from balancer.ledger.rescore import rescore
 from balancer.ledger.tick import tick
 from balancer.protocol import TextRedis
@@ -254,7 +256,7 @@ def test_a_full_generation_becomes_the_old_one(virtual_pool: Pool, clock: Clock)
     run(virtual_pool, clock, make_task("t2", category="bug"), 5_000)
 
     new = virtual_pool.client.hgetall(virtual_pool.keys.est)
-    assert set(new) == {"m", "m:dev", "m:dev:bug", "x:dev:bug"}
+    assert set(new) == {"m", "m:dev", "m:dev:bug", "x:dev:bug", "x:dev"}
     assert new["m:dev"].startswith("2 ")
     old = virtual_pool.client.hgetall(virtual_pool.keys.est_old)
     assert len(old) == 50_000 + len(known)
@@ -295,3 +297,58 @@ def test_a_role_knows_how_long_its_tries_take(virtual_pool: Pool, clock: Clock) 
 
     facts = virtual_pool.client.hmget(virtual_pool.keys.role("dev"), "service_n", "service_us")
     assert facts == ["3", "3000000"]
+
+
+def test_what_is_still_to_come_of_a_graph(virtual_pool: Pool, clock: Clock) -> None:
+    beat(virtual_pool)
+    submit(virtual_pool, make_task("root", estimate_s=10.0), make_task("alone", estimate_s=99.0))
+    submit(virtual_pool, make_task("left", depends_on=("root",), estimate_s=20.0))
+    submit(virtual_pool, make_task("right", depends_on=("root",), estimate_s=30.0))
+    submit(virtual_pool, make_task("last", depends_on=("left", "right"), estimate_s=40.0))
+
+    found = effort_of(virtual_pool, "root")
+    assert found is not None
+    assert (found.expected_s, found.p90_s, found.observations) == (10.0, 10.0, 0)
+    assert (found.remaining_s, found.remaining_tasks, found.more) == (100.0, 4, False)
+    assert found.usually_off is None
+    assert effort_of(virtual_pool, "nobody") is None
+
+    # One that runs longer than was expected is taken to need half as long again.
+    assign(virtual_pool, "root")
+    clock.advance(4)
+    assert (found := effort_of(virtual_pool, "root"))
+    assert found.remaining_s == 96.0
+    clock.advance(16)
+    assert (found := effort_of(virtual_pool, "root"))
+    assert found.remaining_s == 100.0
+    complete(virtual_pool, "root", duration_ms=20_000)
+    assert (found := effort_of(virtual_pool, "root"))
+    assert found.remaining_s == 90.0
+    assert found.usually_off == pytest.approx(2.0, abs=0.01)
+    assert (found := effort_of(virtual_pool, "last"))
+    assert found.remaining_tasks == 1
+
+
+def test_a_large_graph_is_counted_up_to_a_bound(virtual_pool: Pool) -> None:
+    submit(virtual_pool, make_task("root", estimate_s=1.0))
+    for page in range(6):
+        names = [f"c{page}-{i}" for i in range(200)]
+        submit(
+            virtual_pool,
+            *(make_task(name, depends_on=("root",), estimate_s=1.0) for name in names),
+        )
+
+    found = effort_of(virtual_pool, "root")
+
+    assert found is not None
+    assert found.more
+    assert found.remaining_tasks == 1_000
+
+
+def test_queues_say_how_far_off_estimates_usually_are(virtual_pool: Pool, clock: Clock) -> None:
+    beat(virtual_pool)
+    run(virtual_pool, clock, make_task("t1", category="bug"), 1_200_000)
+
+    (row,) = queues(virtual_pool)
+
+    assert row.usually_off == pytest.approx(3.0, abs=0.01)

@@ -1,0 +1,96 @@
+"""What is expected of a task, and of the work that waits for it. Plain reads, bounded."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from balancer.core.effort import Estimate
+from balancer.core.model import TaskState
+from balancer.ledger import read
+from balancer.ledger.commit import Grant
+from balancer.ledger.exchange import Command, Exchange, exchange
+from balancer.ledger.pool import PoolRef
+
+#: Most tasks of a graph that are counted.
+MOST = 1_000
+
+
+class Effort(BaseModel):
+    """What a task is expected to take at normal speed, and what is still to come of its graph: itself and all
+    unfinished tasks that wait for it, directly or not.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    expected_s: float
+    p90_s: float = Field(description="nine of ten such tasks take less")
+    observations: int = Field(
+        description="finished tasks behind it; 0: it is what producer and settings say"
+    )
+    usually_off: float | None = Field(
+        description="factor by which tasks of its role and category usually miss what was expected;"
+        " None: not known yet"
+    )
+    remaining_s: float = Field(description="of its graph, at normal speed")
+    remaining_tasks: int = Field(description="of its graph that have not ended")
+    more: bool = Field(description="whether there are more than were counted")
+
+
+def usually_off(texts: Sequence[str | None]) -> float | None:
+    """The factor that a cell of errors says, from the first generation that has it."""
+    for text in texts:
+        if text:
+            return math.exp(float(text.split(" ")[1]))
+    return None
+
+
+@exchange
+def effort_of(pool: PoolRef, task_id: str) -> Exchange[Effort | None]:
+    """The effort of one task, in a round trip or two a level of its graph; None for an unknown one."""
+    keys, now = pool.keys, (yield from read.now_s.steps(pool))
+    (row,) = yield [("HMGET", keys.task(task_id), "e", "role", "category")]
+    packed, role, category = row
+    if packed is None:
+        return None
+    estimate, cell = Estimate.read(packed), f"x:{role}:{category}"
+    off = yield [("HGET", keys.est, cell), ("HGET", keys.est_old, cell)]
+    seen, level, remaining_s, tasks, more = {task_id}, [task_id], 0.0, 0, False
+    while level:
+        asks: list[Command] = [
+            ("HMGET", keys.task(id_), "state", "e", "grant", "kids") for id_ in level
+        ]
+        rows = yield asks
+        parents = []
+        for id_, (state, e, grant, kids) in zip(level, rows, strict=True):
+            if state is not None and not TaskState(state).is_final:
+                remaining_s += _remaining_s(Estimate.read(e).mean_ms / 1000, state, grant, now)
+                tasks += 1
+            if kids:
+                parents.append(id_)
+        # A finished parent still has the children that were not told.
+        asks = [("ZRANGE", keys.children(id_), 0, MOST) for id_ in parents]
+        pages = (yield asks) if asks else []
+        found = dict.fromkeys(id_ for page in pages for id_ in page if id_ not in seen)
+        level = list(found)[: MOST - len(seen)]
+        more = more or len(level) < len(found)
+        seen.update(level)
+    return Effort(
+        expected_s=estimate.mean_ms / 1000,
+        p90_s=estimate.p90_ms / 1000,
+        observations=estimate.n,
+        usually_off=usually_off(off),
+        remaining_s=remaining_s,
+        remaining_tasks=tasks,
+        more=more,
+    )
+
+
+def _remaining_s(expected_s: float, state: str, grant: str | None, now: float) -> float:
+    """Of one task that has not ended. One that runs longer than expected takes half as long again."""
+    if state != TaskState.ASSIGNED or not grant:
+        return expected_s
+    elapsed_s = max(0.0, now - Grant.read(grant).granted_us / 1e6)
+    return max(expected_s, 1.5 * elapsed_s) - elapsed_s
