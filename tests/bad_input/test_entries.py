@@ -399,5 +399,5 @@ def test_an_agent_may_be_called_anything_that_is_a_name(
     assert set(pool.client.keys("*")) - before == {
         keys.agent(name), keys.inbox(name), keys.role(name), keys.free(found), keys.free_units(name),
         keys.capacity(name), keys.task("t1"), keys.alive, keys.agent_timers, keys.roles, keys.classdef, keys.classn,
-        keys.pool, keys.events, keys.wake, keys.completed,
+        keys.pool, keys.events, keys.wake, keys.completed, keys.est,
     }  # fmt: skip
