@@ -223,3 +223,35 @@ def test_child_of_the_future_waits_for_its_time_when_its_parents_are_done(
     with changes(virtual_pool) as again:
         assert release(virtual_pool) == (0, 0, 0, False)
     assert again.nothing
+
+
+def test_a_child_would_rather_have_the_agent_that_did_its_parent_unless_it_says_so_itself(
+    virtual_pool: Pool,
+) -> None:
+    beat(virtual_pool)
+    submit(
+        virtual_pool,
+        make_task("p1", max_failures=1),
+        make_task("silent", depends_on=("p1",), on_parent_failure="run"),
+        make_task("own", depends_on=("p1",), prefer_agent="a9", on_parent_failure="run"),
+    )
+    wishes = [virtual_pool.keys.task("silent"), virtual_pool.keys.task("own")]
+
+    finish(virtual_pool, "p1")
+    assert release(virtual_pool) == (2, 0, 0, False)
+
+    assert [virtual_pool.client.hget(key, "p") for key in wishes] == ["a1|600000", "a9|600000"]
+
+
+def test_a_child_has_no_wish_for_the_agent_on_which_its_parent_failed(virtual_pool: Pool) -> None:
+    beat(virtual_pool)
+    submit(
+        virtual_pool,
+        make_task("p1", max_failures=1),
+        make_task("child", depends_on=("p1",), on_parent_failure="run"),
+    )
+
+    finish(virtual_pool, "p1", "failed")
+    assert release(virtual_pool) == (1, 0, 0, False)
+
+    assert virtual_pool.client.hget(virtual_pool.keys.task("child"), "p") is None
