@@ -34,6 +34,8 @@ from tests.support.factories import (
 )
 
 LANE, _ = lane_definition(Lane("dev", "general", 1))
+#: Where a task is that failed on agent a1.
+TRIED, _ = lane_definition(Lane("dev", "general", 1, tried=("a1",)))
 
 
 @pytest.fixture
@@ -60,8 +62,8 @@ def test_due_retry_is_pending_since_its_retry_time(failed: Pool, clock: Clock) -
         **fields("task:t1", state="pending", ready_us=str(ready), order_us=str(order)),
         "failed t1": GONE,
         "pending:dev t1": ready,
-        f"lane:{LANE} t1": order,
-        f"lanes:dev {LANE}": order,
+        f"lane:{TRIED} t1": order,
+        f"lanes:dev {TRIED}": order,
         "wake": ["1"],
     }
     assert seen.events == [("ready", "t1", "", "retry")]

@@ -36,6 +36,8 @@ from tests.support.factories import (
 )
 
 LANE, _ = lane_definition(Lane("dev", "general", 1))
+#: Where a task is that failed on agent a1.
+TRIED, _ = lane_definition(Lane("dev", "general", 1, tried=("a1",)))
 #: Where each waiting state keeps the task t1, and what it must hold no more.
 WAITS: dict[str, dict[str, Any]] = {
     "pending": {"pending:dev t1": GONE, f"lane:{LANE} t1": GONE, f"lanes:dev {LANE}": GONE},
@@ -72,13 +74,14 @@ def test_task_that_waits_beyond_its_time_is_dead(
         assert expire(virtual_pool) == (1, False)
 
     ended = NOW_US + 3_000_000
+    lane = TRIED if state == "failed" else LANE
     counts = {"dead": "1", "dropped": "1"} | ({"scheduled": "0"} if state == "scheduled" else {})
     assert seen.state == WAITS[state] | {
         **fields("task:t1", state="dead", reason="expired", ended_us=str(ended), took_ms="0"),
         "expiry t1": GONE,
         "dead t1": ended,
-        f"laneref {LANE}": GONE,
-        f"lanedef {LANE}": GONE,
+        f"laneref {lane}": GONE,
+        f"lanedef {lane}": GONE,
         **fields("role:dev", **counts),
         **fields("pool", **counts),
     }

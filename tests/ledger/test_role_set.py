@@ -36,6 +36,8 @@ from tests.support.factories import (
 )
 
 LANE, _ = lane_definition(Lane("dev", "general", 1))
+#: Where a task is that failed on agent a1.
+TRIED, _ = lane_definition(Lane("dev", "general", 1, tried=("a1",)))
 
 
 def states(pool: Pool, *names: str) -> list[str | None]:
@@ -137,6 +139,8 @@ def test_purge_cancels_all_that_waits_and_nothing_else(virtual_pool: Pool) -> No
         f"lane:{LANE} pending": GONE,
         f"lanes:dev {LANE}": GONE,
         "failed failed": GONE,
+        f"laneref {TRIED}": GONE,
+        f"lanedef {TRIED}": GONE,
         "blocked blocked": GONE,
         "parents:blocked pending": GONE,
         "scheduled scheduled": GONE,
