@@ -63,35 +63,35 @@ local function note_pace(a, category, x, var)
   a.var = var
 end
 
--- How many steps faster than declared it should count: all over (nil: too early to say), and at the categories of this call.
-local function levels_of(a)
-  local p, levels = a.pace, {}
-  local weight, lost = math.max(4, 16 * a.var / 0.09), 0
-  if p.share < 1 then lost = math.log((p.tries * p.share + 10) / (p.tries + 10)) end
-  local all = p.n * p.mean / (p.n + weight)
-  for category, own in pairs(a.paces) do
-    if own and own.n >= 8 then levels[category] = ((own.n * own.mean + weight * all) / (own.n + weight) + lost) / LOG_STEP end
-  end
-  return (p.n >= 8 or p.tries >= 8) and (all + lost) / LOG_STEP or nil, levels
-end
-
 -- The step that a level amounts to; it stays where it is while the level is near.
 local function step_at(step, level)
-  if math.abs(level - step) <= 0.6 then return step end
+  if level - step <= 0.6 and step - level <= 0.6 then return step end
   return math.max(-4, math.min(4, math.floor(level + 0.5)))
 end
 
--- The steps that follow from these, nil when they stay: at most three categories differ from all others.
+-- How many steps faster than declared it should count: all over, and at the categories of this call that have enough tries. Nil where
+-- that moves none of its steps: nearly always.
+local function levels_of(a, steps)
+  local p, was, levels = a.pace, steps[''] or 0, {}
+  local weight, lost = math.max(4, 16 * a.var / 0.09), 0
+  if p.share < 1 then lost = math.log((p.tries * p.share + 10) / (p.tries + 10)) end
+  local all = p.n * p.mean / (p.n + weight)
+  local level = (all + lost) / LOG_STEP
+  local moves = step_at(was, level) ~= was
+  for category, own in pairs(a.paces) do
+    if own and own.n >= 8 then
+      levels[category] = ((own.n * own.mean + weight * all) / (own.n + weight) + lost) / LOG_STEP
+      moves = moves or step_at(steps[category] or was, levels[category]) ~= (steps[category] or was)
+    end
+  end
+  if moves then return level, levels end
+end
+
+-- The steps that follow from these: at most three categories differ from all others.
 local function next_steps(steps, all, levels)
   local was, new = steps[''] or 0, {}
-  local base = all and step_at(was, all) or was
-  local is_same = base == was
-  for category, level in pairs(levels) do
-    local step = steps[category] or was
-    new[category] = step_at(step, level)
-    is_same = is_same and new[category] == step
-  end
-  if is_same then return nil end
+  local base = step_at(was, all)
+  for category, level in pairs(levels) do new[category] = step_at(steps[category] or was, level) end
   for category, step in pairs(steps) do
     if category ~= '' and not new[category] then new[category] = step end
   end
@@ -135,8 +135,9 @@ local function save_paces()
       end
       a.extra = extra
       if a.var and a.state == 'live' and (p.n >= 8 or p.tries >= 8) then
-        local steps = next_steps(class_of(a.class).steps, levels_of(a))
-        if steps then move_class(a, steps) end
+        local steps = class_of(a.class).steps
+        local all, levels = levels_of(a, steps)
+        if all then move_class(a, next_steps(steps, all, levels)) end
       end
     end
   end
