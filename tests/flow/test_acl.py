@@ -93,6 +93,7 @@ def live(place: Place) -> None:
             assert producer.wait("t2", 20).state == "completed"
             assert producer.result("t1") == "t1"
             producer.submit(id="t3", role="nobody")
+            assert [producer.why(id).code for id in ("t2", "t3")] == ["completed", "no_agents"]
             producer.cancel("t3")
             producer.load_metrics()
             assert [row.id for row in producer.agents()] == [AGENT]

@@ -78,6 +78,8 @@ def test_a_tasks_life(run: Callable[..., Any], pool: Pool) -> None:
         assert await producer.result("t1") == 42
         states = [s and s.state.value for s in await producer.statuses(["t1", "t2", "t3", "t4"])]
         assert states == ["completed", "pending", "cancelled", None]
+        assert (await producer.why("t1")).code == "completed"
+        assert (await producer.why("t2")).goes_to == "a1"
         assert (await producer.load_metrics()).queued_tasks == 1
         assert [(q.role, q.pending) for q in await producer.queues()] == [("dev", 1)]
 
@@ -93,6 +95,8 @@ def test_bad_input_stores_nothing(run: Callable[..., Any], pool: Pool) -> None:
                 await producer.wait("t1", float("nan"))
             with pytest.raises(NotFound, match="'t1'"):
                 await producer.status("t1")
+            with pytest.raises(NotFound, match="'t1'"):
+                await producer.why("t1")
         assert changed.nothing
 
     run(bad)

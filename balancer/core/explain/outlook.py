@@ -76,7 +76,9 @@ def _starts_in_s(judge: Judge, serving: list[Seen], *, late: bool) -> float:
     """
     units = _Units(_busy_s(judge, serving, late=late))
     classes = {seen.cls for seen in serving}
-    speed = _mean_speed(judge, serving)
+    # Where only some of the agents were looked at, the others are taken to do their share of the work.
+    share = max(1.0, judge.units() / units.count) if _is_part(judge) else 1.0
+    speed = share * _mean_speed(judge, serving)
     known = [one for one in judge.picture.ahead if any(feasible(one.lane, cls) for cls in classes)]
     for one in sorted(known, key=lambda each: each.order_us):
         work_s = max(one.estimate_s, one.p90_s) if late else one.estimate_s
@@ -87,6 +89,11 @@ def _starts_in_s(judge: Judge, serving: list[Seen], *, late: bool) -> float:
         mean_s = units.given_s / len(known)
         units.delay_s = unread * len(known) / len(judge.picture.ahead) * mean_s / units.count
     return units.run(judge.lane.cost, 0.0)
+
+
+def _is_part(judge: Judge) -> bool:
+    examined = judge.picture.examined
+    return examined.pool_agents < examined.pool_agents_of
 
 
 def _busy_s(judge: Judge, serving: list[Seen], *, late: bool) -> list[float]:
