@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from balancer.cli import output
+from balancer.log import printable
 
 if TYPE_CHECKING:
     from balancer.core.explain.answer import Candidate, Examined, Span, Why
@@ -17,7 +18,7 @@ def show_why(why: Why, as_json: bool) -> None:
     if as_json:
         output.write_json(why.model_dump(mode="json"))
         return
-    output.write(why.text)
+    output.write(printable(why.text))
     rows = {
         "reason": why.code.value,
         "state": why.state.value,

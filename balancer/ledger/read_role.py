@@ -1,6 +1,6 @@
 """One role as a planner would see it, and more: agents that are busy or accept nothing, and what they hold.
 
-Six round trips. What is read is bounded whatever the pool holds; `examined` says what was left out.
+At most seven round trips. What is read is bounded whatever the pool holds; `examined` says what was left out.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ def read_role(pool: PoolRef, around: Around) -> Exchange[Picture | None]:
     counts = yield from _read_counts(pool, around)
     if counts is None:
         return None
-    classes = yield from _read_classes(pool, [*counts.capacity, *counts.free])
-    lanes, first = yield from _read_lanes(pool, around, counts, classes)
+    lanes, classes = yield from _read_lanes(pool, around, counts)
+    first = yield from _first_free(pool, counts, classes)
     ids = list(dict.fromkeys([*counts.lane.tried, *counts.lane.avoid, *first, *counts.alive]))
     ids = ids[:MOST_AGENTS]
     heads = [task for lane in lanes for task, _ in lane.heads]
@@ -106,44 +106,53 @@ def _read_counts(pool: PoolRef, around: Around) -> Exchange[Counts | None]:
 
 
 def _read_classes(pool: PoolRef, ids: Sequence[str]) -> Exchange[dict[str, AgentClass]]:
-    ids = list(dict.fromkeys(ids))
     if not ids:
         return {}
     (texts,) = yield [("HMGET", pool.keys.classdef, *ids)]
+    return _classes(ids, texts)
+
+
+def _classes(ids: Sequence[str], texts: Sequence[str | None]) -> dict[str, AgentClass]:
     return {id_: read_class(text) for id_, text in zip(ids, texts, strict=True) if text}
 
 
 def _read_lanes(
-    pool: PoolRef, around: Around, counts: Counts, classes: Mapping[str, AgentClass]
-) -> Exchange[tuple[list[LaneRead], list[str]]]:
-    """The lanes, and the free agents that a plan would look at first, where not everybody alive is read anyway."""
+    pool: PoolRef, around: Around, counts: Counts
+) -> Exchange[tuple[list[LaneRead], dict[str, AgentClass]]]:
+    """The lanes with their first tasks, and the classes."""
     keys, ids = pool.keys, list(counts.lanes)
     most = max(4, MOST_TASKS // max(1, len(ids)))
     asks: list[Command] = []
     for id_ in ids:
-        own = (
-            max(most, min(counts.before + 1, MOST_UNITS)) if id_ == around.fields["lane"] else most
-        )
+        # Of its own lane as many as a plan may place.
+        own = min(counts.before + 1, MOST_UNITS) if id_ == around.fields["lane"] else 0
         asks += [
             ("HGET", keys.lanedef, id_),
             ("ZCARD", keys.lane(id_)),
             ("ZCOUNT", keys.lane(id_), "-inf", f"({around.fields['order_us']}"),
-            ("ZRANGE", keys.lane(id_), 0, own - 1, "WITHSCORES"),
+            ("ZRANGE", keys.lane(id_), 0, max(most, own) - 1, "WITHSCORES"),
         ]
-    free: list[str] = []
-    if counts.alive_of > len(counts.alive):
-        free = [
-            id_ for id_ in counts.free if id_ in classes and feasible(counts.lane, classes[id_])
-        ]
-    each = max(4, MOST_AGENTS // 2 // max(1, len(free)))
-    asks += [("ZRANGE", keys.free(id_), 0, each - 1) for id_ in free]
+    class_ids = list(dict.fromkeys([*counts.capacity, *counts.free]))
+    asks += [("HMGET", keys.classdef, *class_ids)] if class_ids else []
     replies = (yield asks) if asks else []
     lanes = [
         LaneRead(id_, read_lane(text), size, before, [(task, float(at)) for task, at in heads])
-        for id_, (text, size, before, heads) in zip(ids, _fours(replies), strict=False)
+        for id_, (text, size, before, heads) in zip(ids, _fours(replies), strict=True)
         if text and size
     ]
-    return lanes, [id_ for page in replies[4 * len(ids) :] for id_ in page]
+    return lanes, _classes(class_ids, replies[-1]) if class_ids else {}
+
+
+def _first_free(
+    pool: PoolRef, counts: Counts, classes: Mapping[str, AgentClass]
+) -> Exchange[list[str]]:
+    """The free agents that a plan would look at first, where there are more live ones than are read anyway."""
+    able = [id_ for id_ in counts.free if id_ in classes and feasible(counts.lane, classes[id_])]
+    if not able or counts.alive_of <= len(counts.alive):
+        return []
+    each = max(4, MOST_AGENTS // 2 // len(able))
+    pages = yield [("ZRANGE", pool.keys.free(id_), 0, each - 1) for id_ in able]
+    return [id_ for page in pages for id_ in page]
 
 
 def _fours(replies: Sequence[Any]) -> Iterator[Sequence[Any]]:

@@ -142,7 +142,7 @@ def status_of(
 def history(pool: PoolRef, task_id: str) -> Exchange[list[Try]]:
     """The last ten tries of a task that did not complete, oldest first."""
     (lines,) = yield [("LRANGE", pool.keys.hist(task_id), 0, -1)]
-    return [_try(line) for line in lines]
+    return [read_try(line) for line in lines]
 
 
 class Dead(NamedTuple):
@@ -163,7 +163,8 @@ def dead(pool: PoolRef, upto_us: int, skip: int, limit: int) -> Exchange[list[De
     return [Dead(id_, role or "", reason or "") for id_, (role, reason) in pairs]
 
 
-def _try(line: str) -> Try:
+def read_try(line: str) -> Try:
+    """A stored line of a task's history."""
     agent, granted_us, ended_us, how = line.split(" ")
     return Try(agent=agent, granted_at=int(granted_us) / 1e6, ended_at=int(ended_us) / 1e6, how=how)
 

@@ -14,12 +14,14 @@ from balancer.ledger.exchange import Exchange, exchange
 from balancer.ledger.pool import PoolRef
 from balancer.ledger.read_picture import Around
 from balancer.ledger.read_role import read_role
-from balancer.ledger.read_tasks import TaskStatus, Try, history, status_of
+from balancer.ledger.read_tasks import TaskStatus, Try, read_try, status_of
 
 #: Most parents that are named.
 MOST_PARENTS = 20
 #: A balancer ticks every second; when none has for so long, none serves the pool.
 UNSERVED_S = 10.0
+#: A task that has moved on so often while it was looked at waits for nothing.
+_MOVES = 3
 
 
 class _Read(NamedTuple):
@@ -27,6 +29,7 @@ class _Read(NamedTuple):
 
     status: TaskStatus
     fields: Mapping[str, str]
+    tries: list[str]
     now_us: int
     mark_ms: int
     #: Of the last tick of a balancer; 0 when there was none.
@@ -42,6 +45,7 @@ class _Read(NamedTuple):
         return {name: getattr(status, name) for name in same} | {
             "requires": status.requires,
             "reason": status.reason,
+            "tries": tuple(_told(read_try(line)) for line in self.tries),
         }
 
     @property
@@ -52,24 +56,15 @@ class _Read(NamedTuple):
             return {"is_served": True, "unserved_s": None}
         return {"is_served": False, "unserved_s": age_s if self.tick_ms else None}
 
-    def until_s(self, at_us: float) -> float:
-        """Seconds until then; 0 when it has come."""
-        return max(0.0, (at_us - self.now_us) / 1e6)
-
 
 @exchange
 def why(pool: PoolRef, task_id: str) -> Exchange[Why | None]:
-    """Why a task is where it is; None for an unknown one. At most seven round trips, at most 1,000 agents,
-    256 classes, 256 lanes and about 2,000 tasks.
+    """Why a task is where it is; None for an unknown one. Eight round trips at most, as long as the task stays
+    where it is; at most 1,000 agents, 256 classes, 256 lanes and about 2,000 tasks are looked at.
 
     Raises:
         Misconfigured: the pool's strategy is a class that is not here.
     """
-    read = yield from _read(pool, task_id)
-    if read is None:
-        return None
-    tries = [_told(one) for one in (yield from history.steps(pool, task_id))]
-    task = read.task | {"tries": tuple(tries)}
     looks = {
         TaskState.PENDING: _pending,
         TaskState.ASSIGNED: _assigned,
@@ -77,13 +72,22 @@ def why(pool: PoolRef, task_id: str) -> Exchange[Why | None]:
         TaskState.FAILED: _backing_off,
         TaskState.SCHEDULED: _scheduled,
     }
-    look = looks.get(read.status.state)
-    return (yield from look(pool, read, task)) if look else _ended(read, task)
+    moves = 0
+    while (read := (yield from _read(pool, task_id))) is not None:
+        look = looks.get(read.status.state)
+        answer = (yield from look(pool, read)) if look else _ended(read)
+        if answer is not None:
+            return answer
+        moves += 1
+        if moves == _MOVES:
+            return _due(read)
+    return None
 
 
 def _read(pool: PoolRef, task_id: str) -> Exchange[_Read | None]:
-    fields, (tick_ms, mark_ms), settings, time = yield [
+    fields, tries, (tick_ms, mark_ms), settings, time = yield [
         ("HGETALL", pool.keys.task(task_id)),
+        ("LRANGE", pool.keys.hist(task_id), 0, -1),
         ("HMGET", pool.keys.meta, "last_tick_ms", "hb_mark_ms"),
         ("HGET", pool.keys.settings, "json"),
         ("TIME",),
@@ -93,7 +97,7 @@ def _read(pool: PoolRef, task_id: str) -> Exchange[_Read | None]:
         return None
     now_us = pool.clock() if pool.clock else int(time[0]) * 1_000_000 + int(time[1])
     decides = PoolSettings.model_validate_json(settings) if settings else pool.settings
-    return _Read(status, fields, now_us, int(mark_ms or 0), int(tick_ms or 0), decides)
+    return _Read(status, fields, tries, now_us, int(mark_ms or 0), int(tick_ms or 0), decides)
 
 
 def _around(read: _Read) -> Around:
@@ -106,72 +110,68 @@ def _around(read: _Read) -> Around:
     )
 
 
-def _pending(pool: PoolRef, read: _Read, task: dict[str, Any]) -> Exchange[Why]:
+def _pending(pool: PoolRef, read: _Read) -> Exchange[Why | None]:
     picture = yield from read_role(pool, _around(read))
-    if picture is None:
-        # It was given to somebody, or taken back, between two reads.
-        return _due(read, task)
-    return explained.pending(read.settings, picture, **task)
+    return explained.pending(read.settings, picture, **read.task) if picture else None
 
 
-def _backing_off(pool: PoolRef, read: _Read, task: dict[str, Any]) -> Exchange[Why]:
-    (due_us,) = yield [("ZSCORE", pool.keys.failed, read.status.id)]
-    return _timed(read, task, Code.BACKING_OFF, float(due_us or 0))
+def _backing_off(pool: PoolRef, read: _Read) -> Exchange[Why | None]:
+    (at_us,) = yield [("ZSCORE", pool.keys.failed, read.status.id)]
+    return _timed(read, Code.BACKING_OFF, at_us)
 
 
-def _scheduled(pool: PoolRef, read: _Read, task: dict[str, Any]) -> Exchange[Why]:
+def _scheduled(pool: PoolRef, read: _Read) -> Exchange[Why | None]:
     (at_us,) = yield [("ZSCORE", pool.keys.scheduled, read.status.id)]
-    return _timed(read, task, Code.SCHEDULED, float(at_us or 0))
+    return _timed(read, Code.SCHEDULED, at_us)
 
 
-def _assigned(pool: PoolRef, read: _Read, task: dict[str, Any]) -> Exchange[Why]:
+def _assigned(pool: PoolRef, read: _Read) -> Exchange[Why | None]:
     status = read.status
-    task |= {
+    task = read.task | {
         "assignment": status.assignment,
-        "granted_s": read.now_us / 1e6 - (status.granted_at or 0.0),
-        "cancelling": status.cancelling,
+        "granted_s": max(0.0, read.now_us / 1e6 - (status.granted_at or 0.0)),
     }
+    code = Code.CANCELLING if status.cancelling else Code.ASSIGNED
     picture = yield from read_role(pool, _around(read))
     if picture is None:
-        cancelling = task.pop("cancelling")
-        return explained.told(Code.CANCELLING if cancelling else Code.ASSIGNED, **task)
-    return explained.assigned(read.settings, picture, status.agent or "", **task)
+        return None
+    return explained.assigned(read.settings, picture, code, status.agent or "", **task)
 
 
-def _blocked(pool: PoolRef, read: _Read, task: dict[str, Any]) -> Exchange[Why]:
+def _blocked(pool: PoolRef, read: _Read) -> Exchange[Why | None]:
     key = pool.keys.parents(read.status.id)
     some, count = yield [("SRANDMEMBER", key, MOST_PARENTS), ("SCARD", key)]
     if not some:
-        return _due(read, task)
+        return _due(read)
     names = sorted(some)
     states = yield [("HGET", pool.keys.task(name), "state") for name in names]
     parents = tuple(
         Parent(id=name, state=state or "unknown") for name, state in zip(names, states, strict=True)
     )
-    return explained.told(
-        Code.BLOCKED, **task, parents=parents, open_parents=max(count, len(names))
-    )
+    many = max(count, len(names))
+    return explained.told(Code.BLOCKED, **read.task, parents=parents, open_parents=many)
 
 
-def _timed(read: _Read, task: dict[str, Any], code: Code, at_us: float) -> Why:
+def _timed(read: _Read, code: Code, at_us: float | None) -> Why | None:
+    if at_us is None:
+        return None
     if at_us <= read.now_us:
-        return _due(read, task)
-    return explained.told(code, **task, due_in_s=read.until_s(at_us))
+        return _due(read)
+    return explained.told(code, **read.task, due_in_s=(at_us - read.now_us) / 1e6)
 
 
-def _due(read: _Read, task: dict[str, Any]) -> Why:
+def _due(read: _Read) -> Why:
     code = Code.DUE if read.unserved["is_served"] else Code.UNSERVED
-    return explained.told(code, **task, **read.unserved)
+    return explained.told(code, **read.task, **read.unserved)
 
 
-def _ended(read: _Read, task: dict[str, Any]) -> Why:
+def _ended(read: _Read) -> Why:
     status = read.status
     took_s = None
     if status.granted_at is not None and status.ended_at is not None:
         took_s = max(0.0, status.ended_at - status.granted_at)
-    return explained.told(
-        Code(status.state.value), **task, assignment=status.assignment, took_s=took_s
-    )
+    code = Code(status.state.value)
+    return explained.told(code, **read.task, assignment=status.assignment, took_s=took_s)
 
 
 def _told(one: Try) -> str:

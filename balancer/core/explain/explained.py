@@ -46,7 +46,7 @@ def pending(settings: PoolSettings, picture: Picture, **task: Any) -> Why:
     )
 
 
-def assigned(settings: PoolSettings, picture: Picture, holder: str, **task: Any) -> Why:
+def assigned(settings: PoolSettings, picture: Picture, code: Code, holder: str, **task: Any) -> Why:
     """Of a task that an agent holds: beside it those who could have it now.
 
     Raises:
@@ -57,7 +57,7 @@ def assigned(settings: PoolSettings, picture: Picture, holder: str, **task: Any)
     about_waiting = ("position", "is_position_exact", "guard", "kept_agent", "kept_for", "goes_to")
     mine = next((one for one in picture.running if one.agent == holder), None)
     return told(
-        Code.CANCELLING if task.pop("cancelling") else Code.ASSIGNED,
+        code,
         **(task | {name: fact for name, fact in facts.items() if name not in about_waiting}),
         candidates=candidates(judge, holder),
         outlook=running_outlook(mine.elapsed_s, mine.estimate_s, mine.p90_s) if mine else None,
