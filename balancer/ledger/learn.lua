@@ -2,10 +2,11 @@
 -- All that a call brings to a cell counts at once; cells are read once and written once.
 local LESSONS, FACTS = {}, {}
 
--- A try ended: after so many ms of work by what its agent says, or (nil) it failed.
-local function note_lesson(t, a, said_ms)
+-- A try ended: after so many ms of work by what its agent says, or (nil) it failed. is_paced: the agent was loaded with its pace for it.
+local function note_lesson(t, a, said_ms, is_paced)
+  if not said_ms and not is_paced then return end
   t.kind = kind_of(t, t.category)
-  LESSONS[#LESSONS + 1] = { t = t, a = a, said_ms = said_ms }
+  LESSONS[#LESSONS + 1] = { t = t, a = a, said_ms = said_ms, is_paced = is_paced }
 end
 
 -- The estimate that a task bears: expected_ms, ln of its prior, ln(expected / prior).
@@ -42,7 +43,7 @@ local function begin(kind)
   return kind.mean
 end
 
-local function learn(t, a, said_ms)
+local function learn(t, a, said_ms, is_paced)
   local kind = t.kind
   local mean = kind.mean or begin(kind)
   a.var = a.var or kind.var
@@ -51,8 +52,8 @@ local function learn(t, a, said_ms)
   local took_ms = took_of(t, said_ms, facts.expected_ms)
   local taken, log_declared, log_speed = math.log(took_ms) - facts.log_prior, log_speeds(a.class, t.category)
   local x = math.max(-25, math.min(25, taken + log_speed))
-  if kind.is_known then note_pace(a, t.category, mean - taken - log_declared, kind.var) end
-  note_try(a, 1)
+  if is_paced and kind.is_known then note_pace(a, t.category, mean - taken - log_declared, kind.var) end
+  if is_paced then note_try(a, 1) end
   kind.k, kind.sum, kind.squares = kind.k + 1, kind.sum + x, kind.squares + (x - mean) * (x - mean)
   kind.errors, kind.took_ms = kind.errors + math.abs(x - facts.log_ratio), kind.took_ms + took_ms
 end
@@ -123,7 +124,7 @@ local function learn_all()
     end
   end
   read_cells()
-  for _, lesson in ipairs(LESSONS) do learn(lesson.t, lesson.a, lesson.said_ms) end
+  for _, lesson in ipairs(LESSONS) do learn(lesson.t, lesson.a, lesson.said_ms, lesson.is_paced) end
   if next(kinds) then save_cells(kinds) end
   save_paces()
 end

@@ -31,9 +31,10 @@ end
 
 local function apply(t, status, result, took_ms)
   local teaches = LEARNS and (status == 'completed' or status == 'failed')
-  local a = teaches and load_paced(t.agent, t.category) or load_agent(t.agent)
+  local is_paced = teaches and shows_pace(t.nonce, ENTRIES)
+  local a = is_paced and load_paced(t.agent, t.category) or load_agent(t.agent)
   if not close_lease(t, a, status) then return 'stale' end
-  if teaches and not t.cancel then note_lesson(t, a, status == 'completed' and tonumber(took_ms) or nil) end
+  if teaches and not t.cancel then note_lesson(t, a, status == 'completed' and tonumber(took_ms) or nil, is_paced) end
   if result ~= '' then
     redis.call('SET', k_result(t.id), result)
   elseif t.attempt > 1 then

@@ -20,8 +20,10 @@ from tests.support.factories import (
     beat,
     changes,
     complete,
+    completion_entry,
     dump,
     make_task,
+    settle,
     structure_violations,
     submit,
 )
@@ -219,3 +221,24 @@ def test_definition_of_a_learned_class_reads_back() -> None:
     text = '{"max_concurrent":1,"role":"dev","specializations":[],"v":1,"learned":{"":-1,"bug":2}}'
 
     assert class_definition(read_class(text))[1] == text
+
+
+def test_of_a_large_call_one_try_in_four_shows_its_agents_pace(
+    virtual_pool: Pool, clock: Clock
+) -> None:
+    beat(virtual_pool, "a1", max_concurrent=40)
+    names = [f"t{i}" for i in range(40)]
+    submit(virtual_pool, *names)
+    nonces = [assign(virtual_pool, name, "a1", lease=name) for name in names]
+    clock.advance(60)
+    entries = [completion_entry(virtual_pool, name, duration_ms=60_000) for name in names]
+
+    assert set(settle(virtual_pool, *entries)) == {"ok"}
+
+    shown = sum(nonce[0] in "0123" for nonce in nonces)
+    assert 0 < shown < 40
+    pace = Pace.read(virtual_pool.client.hget(virtual_pool.keys.agent("a1"), "pace"))
+    assert pace.tries == shown
+    cell = virtual_pool.client.hget(virtual_pool.keys.est, "m:dev:general") or ""
+    assert cell.startswith("30 "), "all of them count for what work takes, as far as it remembers"
+    sound(virtual_pool)
