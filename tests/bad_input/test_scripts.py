@@ -105,7 +105,7 @@ CALLS = {
     "role_set": Numbers(lambda p: role_set.purge(p, "dev"), {3: ("-1",)}),
     "settle": Numbers(
         lambda p: settles.settle(p, [completion_entry(p, "assigned")]),
-        {0: ("-1", "86400000001"), 1: ("-1", "86400000001"), 2: ("-1", "1000001"), 11: ("-1",)},
+        {0: ("-1", "86400000001"), 1: ("-1", "86400000001"), 2: ("-1", "1000001"), 3: ("-1", "2"), 12: ("-1",)},
     ),
     "submit": Numbers(
         _submit,

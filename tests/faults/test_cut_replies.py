@@ -129,7 +129,7 @@ BY_HAND: dict[str, list[Call]] = {
 READS = {
     "status", "statuses", "result", "history", "wait", "wait_many", "on_completion",
     "load_metrics", "agents", "queues", "close", "pool", "get_workload", "get_total_workload",
-    "get_idle_agents", "get_agents_by_role", "get_roles_needed", "stats",
+    "get_idle_agents", "get_agents_by_role", "get_roles_needed", "stats", "why",
 }  # fmt: skip
 
 
@@ -161,8 +161,15 @@ def counts(pool: Pool) -> dict[str, Any]:
             out[name] = (value["state"], value.get("reason"))
         elif name == "pool" or name.startswith("role:"):
             # Repeats that were refused are counted; that is no effect.
-            kept = {k: v for k, v in value.items() if not k.startswith("completions_")}
+            kept = {
+                k: v
+                for k, v in value.items()
+                if not k.startswith("completions_") and k != "service_us"
+            }
             out[name] = kept | ({"paused": "since"} if "paused" in value else {})
+        elif name.startswith("est"):
+            # How often each kind of work was seen: what a repeat must not raise.
+            out[name] = {cell: text.split()[0] for cell, text in value.items()}
         elif name.startswith(("inbox:", "completions", "held:", "hist:")):
             out[name] = len(value)
         elif not name.startswith(("events", "heartbeats", "meta")):

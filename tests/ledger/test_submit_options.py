@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from balancer.core.effort import Cell, estimate, log_ratio
 from balancer.core.lanes import Lane, lane_definition
 from balancer.core.model import Task
 from balancer.core.options import dedup_hash
@@ -318,7 +319,10 @@ def test_skip_cancels_a_child_whose_parent_has_failed(virtual_pool: Pool, parent
     accepted = NOW_US + 7
     assert seen.state.pop("task:t1 d")
     ended: dict[str, Any] = {"ended_us": str(NOW_US), "reason": "parent_failed", "took_ms": "0"}
-    expected = stored("cancelled", accepted, o="skip|0|0|", **ended)
+    # One task of the kind has completed, in a second and a half.
+    taught = [Cell(1, log_ratio(1500, 3_600_000))] * 3
+    e = estimate(3_600_000, taught, 0).packed()
+    expected = stored("cancelled", accepted, o="skip|0|0|", **ended) | {"task:t1 e": e}
     assert seen.state == {name: it for name, it in expected.items() if name != "roles dev"} | {
         "cancelled t1": NOW_US,
         **counted(accepted=8, cancelled=2, dropped=2),
