@@ -33,9 +33,10 @@ def show_why(why: Why, as_json: bool) -> None:
     }
     output.facts((name, value) for name, value in rows.items() if value)
     if why.candidates:
-        output.table(
-            COLUMNS, map(_row, why.candidates), numbers=COLUMNS[1:-1], spare=("score", "rel")
-        )
+        unused = {"score"} if why.candidates[0].index_s is not None else {"index"}
+        shown = [name for name in COLUMNS if name not in unused]
+        candidates = [[row[name] for name in shown] for row in map(_row, why.candidates)]
+        output.table(shown, candidates, numbers=COLUMNS[1:-1], spare=("rel", "health"))
 
 
 def _place(why: Why) -> str | None:
@@ -77,18 +78,23 @@ def _left_out(examined: Examined) -> str | None:
     )
 
 
-def _row(one: Candidate) -> tuple[object, ...]:
-    index = None if one.index_s is None else f"{one.index_s:+.1f} s"
-    return (
-        one.agent,
-        f"{one.used}/{one.max_concurrent}",
-        f"{one.health:g}",
-        f"{one.speed:.3g}",
-        f"{one.rel:.2f}",
-        index,
-        f"{sum(one.scores.values()):.2f}" if one.scores else None,
-        _now(one),
-    )
+def _row(one: Candidate) -> dict[str, object]:
+    return {
+        "agent": one.agent,
+        "used": f"{one.used}/{one.max_concurrent}",
+        "health": f"{one.health:g}",
+        "speed": f"{one.speed:.3g}",
+        "rel": f"{one.rel:.2f}",
+        "index": _from_now(one.index_s),
+        "score": f"{sum(one.scores.values()):.2f}",
+        "now": _now(one),
+    }
+
+
+def _from_now(at_s: float | None) -> str | None:
+    if at_s is None:
+        return None
+    return f"{'-' if at_s < 0 else '+'}{output.seconds(abs(at_s))}"
 
 
 def _now(one: Candidate) -> str:

@@ -226,7 +226,7 @@ def test_given_back_and_failed(stage: Stage, comes_to: ComesTo) -> None:
     assert (answer["barred"], answer["excluded"]) == (["i1"], {"tried": 1, "full": 1})
 
 
-def test_guarded(stage: Stage, why: Why, comes_to: ComesTo) -> None:
+def test_guarded(balancer: Command, stage: Stage, comes_to: ComesTo) -> None:
     stage.agent("j1", speed=8.0)
     stage.held("j-0")
     stage.task("j-1")
@@ -238,6 +238,10 @@ def test_guarded(stage: Stage, why: Why, comes_to: ComesTo) -> None:
         ("j2", True),
         ("j1", False),
     ]
+    rows = [line.split() for line in balancer("task", "why", "j-1").out.splitlines()[-3:]]
+    assert rows[0] == ["AGENT", "USED", "HEALTH", "SPEED", "REL", "INDEX", "NOW"]
+    assert (rows[1][:5], rows[1][-1]) == (["j2", "0/1", "1", "0.5", "0.06"], "guarded")
+    assert (rows[2][:5], rows[2][-1]) == (["j1", "1/1", "1", "8", "1.00"], "full")
 
 
 def test_reserved(stage: Stage, comes_to: ComesTo) -> None:
