@@ -5,8 +5,8 @@ local LESSONS, FACTS = {}, {}
 -- A try ended: after so many ms of work by what its agent says, or (nil) it failed. is_paced: the agent was loaded with its pace for it.
 local function note_lesson(t, a, said_ms, is_paced)
   if not said_ms and not is_paced then return end
-  t.kind = kind_of(t, t.category)
-  LESSONS[#LESSONS + 1] = { t = t, a = a, said_ms = said_ms, is_paced = is_paced }
+  t.kind, t.by, t.said_ms, t.is_paced = kind_of(t, t.category), a, said_ms, is_paced
+  LESSONS[#LESSONS + 1] = t
 end
 
 -- The estimate that a task bears: expected_ms, ln of its prior, ln(expected / prior).
@@ -43,8 +43,8 @@ local function begin(kind)
   return kind.mean
 end
 
-local function learn(t, a, said_ms, is_paced)
-  local kind = t.kind
+local function learn(t)
+  local kind, a, said_ms, is_paced = t.kind, t.by, t.said_ms, t.is_paced
   local mean = kind.mean or begin(kind)
   a.var = a.var or kind.var
   if not said_ms then return note_try(a, 0) end
@@ -117,14 +117,14 @@ end
 local function learn_all()
   if #LESSONS == 0 then return end
   local kinds = {}
-  for _, lesson in ipairs(LESSONS) do
-    local kind = lesson.t.kind
-    if lesson.said_ms and not kinds[kind] then
+  for _, t in ipairs(LESSONS) do
+    local kind = t.kind
+    if t.said_ms and not kinds[kind] then
       kinds[kind], kind.errs = kind, { cell('x:' .. kind.role .. ':' .. kind.category), cell('x:' .. kind.role) }
     end
   end
   read_cells()
-  for _, lesson in ipairs(LESSONS) do learn(lesson.t, lesson.a, lesson.said_ms, lesson.is_paced) end
+  for _, t in ipairs(LESSONS) do learn(t) end
   if next(kinds) then save_cells(kinds) end
   save_paces()
 end

@@ -15,8 +15,8 @@ local function pace_fields(category)
   return fields
 end
 
--- Whether a try of a call with so many is looked at for its agent's pace: where there are many, one in four suffices. Nonces are drawn at random.
-local function shows_pace(nonce, tries) return tries <= 32 or string.byte(nonce) < 52 end
+-- Whether a try of a call with so many is looked at for its agent's pace: where there are many, one in eight suffices. Nonces are drawn at random.
+local function shows_pace(nonce, tries) return tries <= 32 or string.byte(nonce) < 50 end
 
 local function load_paced(id, category)
   local fields = pace_fields(category)

@@ -86,7 +86,8 @@ for _, outcome in ipairs(reply) do
     redis.call('HINCRBY', K.pool, 'completions_' .. outcome, 1)
   end
 end
-learn_all()
+-- A key of the wrong type must not keep from the books what was applied.
+if not pcall(learn_all) then redis.call('HINCRBY', K.pool, 'completions_untaught', 1) end
 save_tasks()
 save_agents()
 save_common()

@@ -352,3 +352,18 @@ def test_queues_say_how_far_off_estimates_usually_are(virtual_pool: Pool, clock:
     (row,) = queues(virtual_pool)
 
     assert row.usually_off == pytest.approx(3.0, abs=0.01)
+
+
+def test_a_spoilt_key_of_what_is_learned_keeps_nothing_from_the_books(virtual_pool: Pool) -> None:
+    keys, client = virtual_pool.keys, virtual_pool.client
+    beat(virtual_pool, "a1", max_concurrent=2)
+    submit(virtual_pool, "t1", "t2")
+    assign(virtual_pool, "t1", "a1")
+    assign(virtual_pool, "t2", "a1")
+    client.set(keys.est, "spoilt")
+
+    assert complete(virtual_pool, "t1") == "ok"
+
+    assert client.hmget(keys.agent("a1"), "used", "n") == ["1", "1"]
+    assert client.zrange(keys.completed, 0, -1) == ["t1"]
+    assert client.hget(keys.pool, "completions_untaught") == "1"
