@@ -367,3 +367,4 @@ def test_a_spoilt_key_of_what_is_learned_keeps_nothing_from_the_books(virtual_po
     assert client.hmget(keys.agent("a1"), "used", "n") == ["1", "1"]
     assert client.zrange(keys.completed, 0, -1) == ["t1"]
     assert client.hget(keys.pool, "completions_untaught") == "1"
+    client.delete(keys.est)
