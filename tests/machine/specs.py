@@ -87,7 +87,7 @@ BEATS = st.builds(
 DONES = st.builds(
     DoneSpec,
     pick=PICK,
-    of=st.sampled_from(["open"] * 9 + ["any", "any", "ghost", "agent", "attempt", "nonce"]),
+    of=st.sampled_from(["open"] * 8 + ["any", "ghost", "agent", "attempt", "attempt", "nonce"]),
     status=st.sampled_from([Status.FAILED, Status.COMPLETED, *Status]),
     result=st.sampled_from(["", '{"ok":1}', "not json"]),
     error=st.sampled_from(["", "it broke"]),

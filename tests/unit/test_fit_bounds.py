@@ -247,9 +247,9 @@ def _trace(count: int, seed: int) -> list[Row]:
 
 @pytest.mark.parametrize("load", [0.6, 0.95])
 def test_a_bounded_view_of_many_agents_plans_as_well_as_the_whole(load: float) -> None:
-    """960 slots: 480 agents, of which a view shows four a class where one task waits."""
-    trace = make_trace(_trace(2_000, seed=3))
-    fleet = make_fleet(trace, slots=960)
+    """480 slots: 240 agents, of which a view shows four a class where one task waits."""
+    trace = make_trace(_trace(1_200, seed=3))
+    fleet = make_fleet(trace, slots=480)
     arrivals = scaled_arrivals(trace, fleet, load)
 
     def mean_flow_s(*, bounded: bool) -> float:

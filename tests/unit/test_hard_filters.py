@@ -106,7 +106,7 @@ def picture(fleet: list[Somebody], queue: list[tuple[Lane, int]]) -> View:
 
 
 @pytest.mark.parametrize("strategy", STRATEGY_NAMES)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(fleet=fleets, queue=waiting)
 def test_whoever_gets_a_task_may_have_it(
     strategy: str, fleet: list[Somebody], queue: list[tuple[Lane, int]]
@@ -134,7 +134,7 @@ def test_whoever_gets_a_task_may_have_it(
         assert used[agent.name] <= agent.units
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(fleet=fleets, lane=lanes)
 def test_a_single_task_waits_for_nothing_but_the_rules(fleet: list[Somebody], lane: Lane) -> None:
     """What they let through is granted: none of them says more than it should."""
