@@ -32,18 +32,20 @@ PAYLOAD = "x" * 100
 INTERVAL_MS, TTL_MS = 420_000, 899_000
 
 
-def tasks(role: str | None = None) -> Iterator[Task]:
-    """Tasks without end, over all lanes in turn."""
+def tasks(role: str | None = None, estimate_s: float | None = None) -> Iterator[Task]:
+    """Tasks without end, over all lanes in turn; of the sizes of their categories, or all of one."""
     lanes = [lane for lane in LANES if role in (None, lane[0])]
     for i in count():
         own, category = lanes[i % len(lanes)]
         priority = PRIORITIES[i // len(lanes) % len(PRIORITIES)]
-        yield Task(role=own, category=category, priority=priority, payload=PAYLOAD)
+        yield Task(
+            role=own, category=category, priority=priority, payload=PAYLOAD, estimate_s=estimate_s
+        )
 
 
-def fill(pool: Pool, n: int, role: str | None = None) -> None:
+def fill(pool: Pool, n: int, role: str | None = None, estimate_s: float | None = None) -> None:
     """Submit n tasks."""
-    source = tasks(role)
+    source = tasks(role, estimate_s)
     while n > 0:
         page = list(islice(source, min(n, 2_000)))
         submit.submit(pool, page)

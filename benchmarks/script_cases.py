@@ -70,9 +70,10 @@ def many_roles(pool: Pool, _calls: int) -> Prepare:
 
 
 def commits(pool: Pool, calls: int) -> Prepare:
-    # One class: a plan then finds as many fresh agents as it may propose.
+    # One class: a plan then finds as many fresh agents as it may propose. One size: it takes from all lanes alike, and
+    # ends at no lane of which it has seen all that it was shown.
     fleet.join(pool, [fleet.agent(f"agent-{i}", 10) for i in range(FLEET)])
-    fleet.fill(pool, 128 * calls + 1_000, "dev")
+    fleet.fill(pool, 128 * calls + 1_000, "dev", estimate_s=60)
     viewer, planner = Viewer(pool), Planner(pool.settings)
 
     def prepare() -> Callable[[], object]:
