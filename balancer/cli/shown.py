@@ -88,7 +88,7 @@ def _expected(effort: Effort | None) -> str | None:
         return None
     text = output.seconds(effort.expected_s)
     if not effort.observations:
-        return f"{text}, as its producer and the settings say"
+        return f"{text}, as its producer, the settings and other roles say"
     known = output.count(effort.observations, "finished task")
     off = f"; such tasks miss it by x{effort.usually_off:.1f}" if effort.usually_off else ""
     return f"{text}, nine of ten below {output.seconds(effort.p90_s)}, from {known}{off}"

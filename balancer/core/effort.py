@@ -16,8 +16,10 @@ from typing import NamedTuple
 
 #: So many observations weigh as much as what the wider cell says.
 SHRINK = 3.0
-#: The widest cell has nothing to lean on but the prior: that weighs so many observations.
+#: The two widest cells lean on little: the prior, and what other roles taught, weigh so many observations.
 PRIOR_WEIGHT = 0.1
+#: Other roles may do other work: what they teach a role that has finished nothing is a factor of 4 at most.
+MOST_ELSEWHERE = math.log(4.0)
 #: A cell forgets: beyond so many observations each new one counts this share. Wide cells, and the others.
 CAP_WIDE, CAP = 500, 30
 #: Largest variance that raises a mean, and largest |x| that is believed.
@@ -90,8 +92,10 @@ class Estimate(NamedTuple):
 
 def log_factor(cells: Sequence[Cell]) -> float:
     """What the ladder says of ln(work / prior), the widest cell first."""
-    mean = cells[0].towards(0.0, PRIOR_WEIGHT)
-    for cell in cells[1:]:
+    elsewhere = cells[0].towards(0.0, PRIOR_WEIGHT)
+    mean = max(-MOST_ELSEWHERE, min(MOST_ELSEWHERE, elsewhere))
+    mean = cells[1].towards(mean, PRIOR_WEIGHT)
+    for cell in cells[2:]:
         mean = cell.towards(mean)
     return mean
 

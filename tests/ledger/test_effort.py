@@ -354,6 +354,25 @@ def test_queues_say_how_far_off_estimates_usually_are(virtual_pool: Pool, clock:
     assert row.usually_off == pytest.approx(3.0, abs=0.01)
 
 
+def test_other_roles_teach_a_role_that_has_finished_nothing_a_factor_of_four_at_most(
+    virtual_pool: Pool, clock: Clock
+) -> None:
+    beat(virtual_pool, "a1", role="quick")
+    submit(virtual_pool, make_task("t1", role="quick"))
+    assign(virtual_pool, "t1", "a1")
+    clock.advance(1)
+    assert complete(virtual_pool, "t1", duration_ms=10) == "ok"
+
+    submit(virtual_pool, make_task("t2", role="other"), make_task("t3", role="quick"))
+
+    other, quick = (
+        virtual_pool.client.hget(virtual_pool.keys.task(id), "e") for id in ("t2", "t3")
+    )
+    assert other == "900000|900000|0|3600000"
+    assert quick is not None
+    assert Estimate.read(quick).mean_ms < 60, "its own counts in full"
+
+
 def test_a_spoilt_key_of_what_is_learned_keeps_nothing_from_the_books(virtual_pool: Pool) -> None:
     keys, client = virtual_pool.keys, virtual_pool.client
     beat(virtual_pool, "a1", max_concurrent=2)
