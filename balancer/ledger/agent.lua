@@ -90,9 +90,9 @@ local function save_agent(a)
     add(k_capacity(a.role), a.class, open)
     MOVED[old.role], MOVED[a.role] = true, true
   end
-  local same = a.class == old.class and a.freed_us == old.freed_us and a.used == old.used and a.n == old.n and a.turn == old.turn
+  local same = a.class == old.class and a.freed_us == old.freed_us and a.used == old.used and a.n == old.n and a.turn == old.turn and not a.extra
   if same and free == old.free and live == old.live then return end
-  if a.freed_us ~= old.freed_us then
+  if a.freed_us ~= old.freed_us or a.extra then
     redis.call('HSET', k_agent(a.id), 'used', text(a.used), 'n', text(a.n), 'freed_us', str(a.freed_us), unpack(a.extra or NOTHING))
   elseif a.used ~= old.used or a.n ~= old.n then
     redis.call('HSET', k_agent(a.id), 'used', text(a.used), 'n', text(a.n))

@@ -34,15 +34,6 @@ local function read_steps(text)
   return steps
 end
 
--- By bytes: what Lua compares by itself depends on the server's locale.
-local function is_before(one, other)
-  for i = 1, math.min(#one, #other) do
-    local a, b = string.byte(one, i), string.byte(other, i)
-    if a ~= b then return a < b end
-  end
-  return #one < #other
-end
-
 local function pack_steps(steps)
   local parts = {}
   for name, n in pairs(steps) do parts[#parts + 1] = '"' .. name .. '":' .. str(n) end

@@ -11,9 +11,9 @@ local oldest, over = {}, -most
 for _, state in ipairs({ 'completed', 'dead', 'cancelled' }) do
   over = over + redis.call('ZCARD', K[state])
   local rows = redis.call('ZRANGE', K[state], 0, PAGE - 1, 'WITHSCORES')
-  for i = 1, #rows, 2 do oldest[#oldest + 1] = { id = rows[i], at_us = tonumber(rows[i + 1]), state = state } end
+  for i = 1, #rows, 2 do oldest[#oldest + 1] = { id = rows[i], at_us = tonumber(rows[i + 1]), state = state, place = #oldest } end
 end
-table.sort(oldest, function(a, b) return a.at_us < b.at_us or (a.at_us == b.at_us and a.id < b.id) end)
+table.sort(oldest, function(a, b) return a.at_us < b.at_us or (a.at_us == b.at_us and a.place < b.place) end)
 
 local function forget(id, state)
   local f = redis.call('HMGET', k_task(id), 'role', 'o')

@@ -68,6 +68,15 @@ end
 -- The last thousand lanes are for new kinds of work: beyond these a task stays where it is, and nobody is barred from it.
 local function has_room_for_lane() return redis.call('HLEN', K.lanedef) < 9000 end
 
+-- By bytes: what Lua compares by itself depends on the server's locale.
+local function is_before(one, other)
+  for i = 1, math.min(#one, #other) do
+    local a, b = string.byte(one, i), string.byte(other, i)
+    if a ~= b then return a < b end
+  end
+  return #one < #other
+end
+
 -- A try failed: its agent joins those who do not get the task again before everyone who could had it.
 local function mark_tried(t)
   local tried = named_in_lane(t, 'tried')
@@ -76,7 +85,7 @@ local function mark_tried(t)
   end
   if not has_room_for_lane() then return end
   tried[#tried + 1] = t.agent
-  table.sort(tried)
+  table.sort(tried, is_before)
   change_lane(t, is_alone(t.lane), tried)
 end
 

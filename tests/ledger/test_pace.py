@@ -242,3 +242,19 @@ def test_of_a_large_call_one_try_in_eight_shows_its_agents_pace(
     cell = virtual_pool.client.hget(virtual_pool.keys.est, "m:dev:general") or ""
     assert cell.startswith("30 "), "all of them count for what work takes, as far as it remembers"
     sound(virtual_pool)
+
+
+def test_tries_that_take_no_time_on_the_pools_clock_are_counted(
+    virtual_pool: Pool, clock: Clock
+) -> None:
+    """An agent that was freed at this very moment already has its pace written nevertheless."""
+    beat(virtual_pool, "a1")
+    paces = []
+    for i in range(3):
+        submit(virtual_pool, make_task(f"t{i}"))
+        assign(virtual_pool, f"t{i}", "a1")
+        complete(virtual_pool, f"t{i}", "failed")
+        paces.append(Pace.read(virtual_pool.client.hget(virtual_pool.keys.agent("a1"), "pace")))
+
+    assert [(pace.tries, pace.share) for pace in paces] == [(1, 0.0), (2, 0.0), (3, 0.0)]
+    sound(virtual_pool)
