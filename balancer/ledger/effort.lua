@@ -93,10 +93,10 @@ local function estimate_of(kind, prior_ms)
   return packed
 end
 
--- Estimates a stored task anew, if little was known when that was done last.
-local function renew(t)
+-- Estimates a stored task anew, if little was known when that was done last, or whatever was.
+local function renew(t, whatever)
   local n, prior_ms = string.match(t.e, '^%d+|%d+|(%d+)|(%d+)$')
-  if tonumber(n) >= FEW then return end
+  if tonumber(n) >= FEW and not whatever then return end
   local kind = kind_of(t, t.category)
   read_cells()
   local e = estimate_of(kind, tonumber(prior_ms))

@@ -26,7 +26,7 @@ for i = 1, #page, 2 do
   local f = redis.call('HMGET', k_task(id), 'd', 'e', 'lane', 'order_us', 'category', 'l')
   if f[1] then
     local t = { id = id, d = f[1], e = f[2], lane = f[3], role = role, category = f[5], effort = f[6], ready = str(ready_us) }
-    renew(t)
+    renew(t, true)
     local order = order_of(t)
     if order ~= f[4] then
       redis.call('HSET', k_task(id), 'order_us', order)

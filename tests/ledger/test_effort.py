@@ -290,6 +290,28 @@ def test_when_work_is_of_another_scale_what_waits_is_estimated_and_scored_anew(
     assert not tick(virtual_pool).rescore_due
 
 
+def test_when_the_scale_changes_what_was_well_known_is_estimated_anew_as_well(
+    virtual_pool: Pool, clock: Clock
+) -> None:
+    beat(virtual_pool)
+    for i in range(30):
+        run(virtual_pool, clock, f"t{i}", 4_000)
+    while rescore(virtual_pool)[2]:
+        pass
+    submit(virtual_pool, "waits")
+    assert stored(virtual_pool, "waits").n == 30
+    for i in range(30, 500):
+        run(virtual_pool, clock, f"t{i}", 400_000)
+        if tick(virtual_pool).rescore_due:
+            break
+
+    assert rescore(virtual_pool) == ("dev", 1, False)
+
+    submit(virtual_pool, "new")
+    assert stored(virtual_pool, "waits") == stored(virtual_pool, "new")
+    assert stored(virtual_pool, "new").mean_ms > 8_000
+
+
 def test_a_role_knows_how_long_its_tries_take(virtual_pool: Pool, clock: Clock) -> None:
     beat(virtual_pool)
     for i, took_ms in enumerate((1_000, 2_000, 6_000)):
