@@ -5,7 +5,7 @@ local function class_of(cid)
   local c = CLASSES[cid]
   if c then return c end
   local def = redis.call('HGET', K.classdef, cid) or ''
-  c = { declared = {}, special = {}, steps = {}, logs = {} }
+  c = { is_known = def ~= '', declared = {}, special = {}, steps = {}, logs = {} }
   for name, speed in string.gmatch(string.match(def, '"speeds":(%b{})') or '', '"([^"]*)":([%w.+-]+)') do c.declared[name] = tonumber(speed) end
   for name in string.gmatch(string.match(def, '"specializations":(%b[])') or '', '"([^"]*)"') do c.special[name] = true end
   for name, steps in string.gmatch(string.match(def, '"learned":(%b{})') or '', '"([^"]*)":(%-?%d+)') do c.steps[name] = tonumber(steps) end
@@ -46,6 +46,26 @@ local function learned_class(cid, def, steps)
   if steps == '' then return cid, def end
   local part = '"learned":{' .. steps .. '}'
   return string.format('%s+s%012x', cid, spread(part)), string.sub(def, 1, -2) .. ',' .. part .. '}'
+end
+
+-- Whether an agent may leave this class for that one: the declared one is always open, and where there are 200 the count may not grow.
+local function has_room(from, cid)
+  if not string.find(cid, '+', 1, true) or redis.call('HEXISTS', K.classn, cid) == 1 then return true end
+  return redis.call('HLEN', K.classn) < 200 or redis.call('HGET', K.classn, from) == '1'
+end
+
+-- The agent moves to the class of those that are as fast.
+local function move_class(a, steps)
+  local plain = string.gsub(redis.call('HGET', K.classdef, a.class) or '', ',"learned":%b{}}$', '}')
+  local packed = pack_steps(steps)
+  local cid, def = learned_class(string.match(a.class, '^[^+]+'), plain, packed)
+  if plain == '' or cid == a.class then return end
+  if not has_room(a.class, cid) then return end
+  class_members(a.class, -1)
+  class_members(cid, 1)
+  redis.call('HSET', K.classdef, cid, def)
+  a.class = cid
+  redis.call('HSET', k_agent(a.id), 'class', cid, 'learned', packed)
 end
 
 -- What was learned of an agent stays with it while it declares the same speeds, over restarts too; else it was seen as somebody else.

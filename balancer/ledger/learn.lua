@@ -116,15 +116,19 @@ end
 -- To be called before save_agents.
 local function learn_all()
   if #LESSONS == 0 then return end
-  local kinds = {}
+  local kinds, lessons = {}, {}
   for _, t in ipairs(LESSONS) do
     local kind = t.kind
-    if t.said_ms and not kinds[kind] then
-      kinds[kind], kind.errs = kind, { cell('x:' .. kind.role .. ':' .. kind.category), cell('x:' .. kind.role) }
+    -- When the last of a class has stopped, nobody knows any more how fast it said it was.
+    if class_of(t.by.class).is_known then
+      lessons[#lessons + 1] = t
+      if t.said_ms and not kinds[kind] then
+        kinds[kind], kind.errs = kind, { cell('x:' .. kind.role .. ':' .. kind.category), cell('x:' .. kind.role) }
+      end
     end
   end
   read_cells()
-  for _, t in ipairs(LESSONS) do learn(t) end
+  for _, t in ipairs(lessons) do learn(t) end
   if next(kinds) then save_cells(kinds) end
   save_paces()
 end

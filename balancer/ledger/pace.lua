@@ -22,10 +22,13 @@ local function load_paced(id, category)
   local fields = pace_fields(category)
   local a = load_agent(id, fields)
   if not a or a.paces then return a end
-  local n, mean, tries, share, categories = string.match(a.read[fields.pace] or '', '^(%d+) (%-?%d+) (%d+) (%d+) (%d+)$')
+  local pace, own_text = a.read[fields.pace], a.read[fields.own]
+  -- What came before it in the call may have loaded it without.
+  if #a.read < fields.own then pace, own_text = unpack(redis.call('HMGET', k_agent(id), 'pace', fields.name), 1, 2) end
+  local n, mean, tries, share, categories = string.match(pace or '', '^(%d+) (%-?%d+) (%d+) (%d+) (%d+)$')
   a.pace, a.paces = { n = 0, mean = 0, tries = 0, share = 1, categories = 0 }, {}
   if n then a.pace = { n = tonumber(n), mean = mean / 10000, tries = tonumber(tries), share = share / 10000, categories = tonumber(categories) } end
-  a.own_text, a.own_of = a.read[fields.own], category
+  a.own_text, a.own_of = own_text, category
   PACED[#PACED + 1] = a
   return a
 end
@@ -109,20 +112,6 @@ local function next_steps(steps, all, levels)
   end
   if base ~= 0 then new[''] = base end
   return new
-end
-
--- The agent moves to the class of those that are as fast. There are 200 classes at most, or less is learned.
-local function move_class(a, steps)
-  local plain = string.gsub(redis.call('HGET', K.classdef, a.class) or '', ',"learned":%b{}}$', '}')
-  local packed = pack_steps(steps)
-  local cid, def = learned_class(string.match(a.class, '^[^+]+'), plain, packed)
-  if plain == '' or cid == a.class then return end
-  if redis.call('HEXISTS', K.classn, cid) == 0 and redis.call('HLEN', K.classn) >= 200 then return end
-  class_members(a.class, -1)
-  class_members(cid, 1)
-  redis.call('HSET', K.classdef, cid, def)
-  a.class = cid
-  redis.call('HSET', k_agent(a.id), 'class', cid, 'learned', packed)
 end
 
 local function whole(x) return math.floor(10000 * x + 0.5) end
