@@ -10,7 +10,6 @@ import csv
 import gzip
 import hashlib
 import io
-import math
 import re
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
@@ -35,6 +34,9 @@ COLUMNS = (
     "group",
     "outcome",
 )
+
+#: Largest arrival and duration, seconds (127 years), and most roles: what a pool can take.
+MOST_S, MOST_ROLES = 4_000_000_000, 256
 
 _PRIORITIES = {priority.value: priority for priority in Priority}
 _GZIP_MAGIC = b"\x1f\x8b"
@@ -77,10 +79,14 @@ def read(path: str | Path, limit: int | None = None) -> list[Row]:
     """
     path = Path(path)
     rows: dict[str, Row] = {}
+    roles: set[str] = set()
     for line, fields in _records(path, limit):
         row = _row(path, line, fields)
         if row.id in rows:
             raise _broken(path, line, "task_id", row.id, "the only one")
+        roles.add(row.role)
+        if len(roles) > MOST_ROLES:
+            raise _broken(path, line, "role", row.role, f"one of at most {MOST_ROLES} roles")
         rows[row.id] = row
     by_arrival = sorted(_named(rows), key=lambda row: row.arrival_s)
     return _parents_first(path, by_arrival)
@@ -128,12 +134,12 @@ def _row(path: Path, line: int, fields: Mapping[str, str]) -> Row:
         return fields[field]
 
     def seconds(field: str) -> float:
-        rule = "a finite number of seconds, 0 or more"
+        rule = f"a number of seconds from 0 to {MOST_S:,}"
         try:
             value = float(fields[field])
         except ValueError:
             raise _broken(path, line, field, fields[field], rule) from None
-        if not math.isfinite(value) or value < 0:
+        if not 0 <= value <= MOST_S:  # nor is "nan"
             raise _broken(path, line, field, fields[field], rule)
         return value
 

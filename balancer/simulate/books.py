@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from balancer.core.errors import BalancerError
+from balancer.core.errors import BalancerError, InvalidInput
 from balancer.core.planner import Proposal
 from balancer.simulate.engine import Run
 from balancer.simulate.fleet import Fleet
@@ -15,6 +15,8 @@ from balancer.simulate.trace import Trace
 
 #: When the clock of the pool starts, microseconds since 1970.
 START_US = 1_800_000_000_000_000
+#: How long a replay may last, seconds (158 years): scripts count microseconds exactly up to 2^53, and some look ahead.
+LONGEST_S = 5_000_000_000
 
 
 class Try(NamedTuple):
@@ -28,7 +30,11 @@ class Try(NamedTuple):
 
 
 class Books:
-    """Tasks and agents by their places in trace and fleet; moments in microseconds of the pool's clock."""
+    """Tasks and agents by their places in trace and fleet; moments in microseconds of the pool's clock.
+
+    Raises:
+        InvalidInput: a task arrives, or ends, beyond what the clock of a pool can tell.
+    """
 
     def __init__(self, trace: Trace, arrivals: Sequence[float], fleet: Fleet) -> None:
         self.now_us = START_US
@@ -38,6 +44,8 @@ class Books:
         self._task = {row.id: i for i, row in enumerate(trace.rows)}
         self._agent = {agent.id: j for j, agent in enumerate(fleet.agents)}
         self._open = [len(parents) for parents in trace.parents]
+        for row, at_s in zip(trace.rows, arrivals, strict=True):
+            _check_moment("arrival_s", row.line, row.arrival_s, "early that the task arrives", at_s)
         arrival_us = [START_US + round(1e6 * at) for at in arrivals]
         self._line, self._submitted = submissions(trace, arrival_us), 0
         self._is_submitted = [False] * len(trace)
@@ -105,6 +113,8 @@ class Books:
         self._free[role] -= 1
         speed = self._fleet.agents[agent].speeds[self._trace.category[task]]
         took_us = max(1, round(1e6 * self._trace.size_s[task] / speed))
+        row, end_s = self._trace.rows[task], (self.now_us - START_US + took_us) / 1e6
+        _check_moment("duration_s", row.line, row.duration_s, "short that the task ends", end_s)
         self._start_us[task], self._where[task] = self.now_us, agent
         heapq.heappush(self._running, Try(self.now_us + took_us, task, agent, took_us, lease))
 
@@ -141,3 +151,11 @@ def submissions(trace: Trace, arrival_us: Sequence[int]) -> list[tuple[int, int]
 
 def _seconds(moments_us: Sequence[int]) -> list[float]:
     return [(moment_us - START_US) / 1e6 for moment_us in moments_us]
+
+
+def _check_moment(field: str, line: int, value: float, so: str, moment_s: float) -> None:
+    if not moment_s <= LONGEST_S:
+        raise InvalidInput(
+            f"line {line}: {field} is {value:g}, must be: so {so} within {LONGEST_S:,} s at this load,"
+            f" not after {moment_s:,.0f} s"
+        )

@@ -343,3 +343,25 @@ def test_a_trace_that_is_none_is_told(capsys: pytest.CaptureFixture[str], tmp_pa
     assert (code, out) == (2, "")
     assert json.loads(err)["error"]["code"] == "invalid_input"
     assert "header is 'task_id,arrival_s', must be: naming duration_s" in err
+
+
+@pytest.mark.parametrize(
+    ("arrivals", "says"),
+    [
+        (
+            (0, 3e9, 6e9),
+            "line 2: arrival_s is 6e+09, must be: so early that the task arrives within",
+        ),
+        ((0, 1, 3e9), "line 2: duration_s is 3e+09, must be: so short that the task ends within"),
+    ],
+)
+def test_what_the_clock_of_a_pool_cannot_tell_is_refused(
+    redis_client: redis.Redis, arrivals: tuple[float, ...], says: str
+) -> None:
+    rows = [task(at, 1 if at < 3e9 else 3e9, "fix") for at in arrivals]
+    made = trace(*rows)
+
+    with pytest.raises(InvalidInput) as caught:
+        replayed(redis_client, "least_loaded", made, named(agent(1.0)))
+
+    assert str(caught.value).startswith(says)

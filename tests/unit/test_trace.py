@@ -209,11 +209,13 @@ def test_name_that_is_made_never_takes_one_that_is_there(path: Path) -> None:
 @pytest.mark.parametrize(
     ("field", "value", "rule"),
     [
-        ("arrival_s", "soon", "a finite number"),
-        ("arrival_s", "-1", "0 or more"),
-        ("arrival_s", "", "a finite number"),
-        ("duration_s", "nan", "a finite number"),
-        ("duration_s", "inf", "a finite number"),
+        ("arrival_s", "soon", "a number of seconds"),
+        ("arrival_s", "-1", "a number of seconds from 0"),
+        ("arrival_s", "", "a number of seconds"),
+        ("duration_s", "nan", "a number of seconds from 0 to 4,000,000,000"),
+        ("duration_s", "inf", "a number of seconds"),
+        ("duration_s", "1e308", "a number of seconds from 0 to 4,000,000,000"),
+        ("arrival_s", "4000000001", "a number of seconds from 0 to 4,000,000,000"),
         ("priority", "urgent", "one of critical, high, medium, low"),
         ("task_id", "", "not empty"),
         ("role", "", "not empty"),
@@ -237,6 +239,17 @@ def test_value_that_breaks_its_rule_is_named_with_its_place(
 
     assert str(caught.value).startswith(f"{path}, line 4: {field} is {value!r}, must be: ")
     assert rule in str(caught.value)
+
+
+def test_more_roles_than_a_pool_takes_are_refused(path: Path) -> None:
+    write(path, *({"task_id": f"t{n}", "role": f"r{n % 257}"} for n in range(300)))
+
+    assert len(read(path, limit=256)) == 256
+    with pytest.raises(InvalidInput) as caught:
+        read(path)
+
+    rule = "line 258: role is 'r256', must be: one of at most 256 roles"
+    assert str(caught.value) == f"{path}, {rule}"
 
 
 def test_id_that_stands_twice_is_an_error(path: Path) -> None:
