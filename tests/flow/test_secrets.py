@@ -26,6 +26,8 @@ PASSWORD, PAYLOAD, RESULT = "pass-9f2c", "load-77ab", "result-31de"
 LASTING = {("serve",), ("dev",), ("demo",)}
 #: What stands for an argument, by its name in the command; a task for all others.
 ARGUMENTS = {"agent_id": "a1", "role": "developer", "file": "x.toml"}
+#: What some commands are told beside, lest they take long.
+OPTIONS: dict[tuple[str, ...], tuple[str, ...]] = {("simulate",): ("--limit", "20", "--seeds", "1")}
 
 
 class Place(NamedTuple):
@@ -111,6 +113,7 @@ def test_neither_payloads_nor_passwords_are_told(
         given = [
             ARGUMENTS.get(p.name, "t1") for p in leaf.params if p.param_type_name == "argument"
         ]
+        given += OPTIONS.get(words, ())
         for address in ((), ("--redis-url", place.wrong_url)):
             takes = not address or any(p.name == "redis_url" for p in leaf.params)
             for form in ((), ("--json",)):
