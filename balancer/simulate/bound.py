@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from balancer.simulate.fast_machine import serve
 from balancer.simulate.fleet import Fleet, SimAgent
@@ -24,6 +25,8 @@ from balancer.simulate.trace import Trace
 
 #: Work of a category that the linear program counts as nothing, so that the machine still sees the task.
 NEXT_TO_NOTHING = 1e-12
+#: Kinds of work times kinds of agents that the linear program is made for: beyond it, a second each and more.
+MOST_CELLS = 600
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,18 +126,61 @@ def _speed(per_size: Mapping[int, float], agents: Sequence[SimAgent]) -> float:
 
 
 def _duals(work: Mapping[int, float], agents: Sequence[SimAgent]) -> dict[int, float]:
-    """The price of each category where slots shared out over categories carry the largest load.
+    """A price for each category: those that the linear program finds for kinds of work and of agents."""
+    kinds = _kinds(work, agents)
+    size = [sum(work[category] for category in kind.categories) for kind in kinds]
+    slots: dict[tuple[float, ...], float] = {}
+    for place, agent in enumerate(agents):
+        speeds = tuple(kind.speeds[place] for kind in kinds)
+        slots[speeds] = slots.get(speeds, 0.0) + agent.slots
+    prices = _prices(size, slots)
+    return {c: y for kind, y in zip(kinds, prices, strict=True) for c in kind.categories}
 
-    Maximise t so that each category gets sum(speed x slots) >= share of work x t, and no agent gives more than it has.
+
+class _Kind(NamedTuple):
+    """Categories that count as one, and how fast each agent is at them."""
+
+    speeds: tuple[float, ...]
+    categories: list[int]
+
+
+def _kinds(work: Mapping[int, float], agents: Sequence[SimAgent]) -> list[_Kind]:
+    """Categories at which every agent is equally fast are one. Where too many are left, those of the least work are
+    one, as slow as the slowest of them: prices from that are less good, and as valid.
     """
-    total = sum(work.values())
-    categories = sorted(work)
-    columns = [(a, c) for a in range(len(agents)) for c in categories]
+    alike: dict[tuple[float, ...], list[int]] = {}
+    for category in sorted(work):
+        alike.setdefault(tuple(agent.speeds[category] for agent in agents), []).append(category)
+    kinds = [_Kind(speeds, categories) for speeds, categories in alike.items()]
+    by_work = sorted(kinds, key=lambda kind: -sum(work[category] for category in kind.categories))
+    kept = len(kinds)
+    while (
+        kept
+        and len(kinds) * len(set(zip(*(kind.speeds for kind in kinds), strict=True))) > MOST_CELLS
+    ):
+        kept = kept * 3 // 4
+        rest = by_work[kept:]
+        merged = _Kind(
+            tuple(map(min, zip(*(kind.speeds for kind in rest), strict=True))),
+            [category for kind in rest for category in kind.categories],
+        )
+        kinds = [*by_work[:kept], merged]
+    return kinds
+
+
+def _prices(work: Sequence[float], slots: Mapping[tuple[float, ...], float]) -> list[float]:
+    """The price of each kind of work where slots shared out over kinds carry the largest load.
+
+    Maximise t so that each kind gets sum(speed x slots) >= share of work x t, and no agents give more than they have.
+    `slots`: of the agents with these speeds.
+    """
+    kinds, total = range(len(work)), sum(work)
+    columns = [(speeds, kind) for speeds in slots for kind in kinds]
     rows = [
-        [*(-agents[a].speeds[c] if c == own else 0.0 for a, c in columns), work[own] / total]
-        for own in categories
+        [*(-speeds[kind] if kind == own else 0.0 for speeds, kind in columns), work[own] / total]
+        for own in kinds
     ]
-    rows += [[*(1.0 if a == own else 0.0 for a, _ in columns), 0.0] for own in range(len(agents))]
-    limits = [0.0] * len(categories) + [float(agent.slots) for agent in agents]
+    rows += [[*(1.0 if speeds == own else 0.0 for speeds, _ in columns), 0.0] for own in slots]
+    limits = [0.0] * len(work) + list(slots.values())
     optimum = maximise([0.0] * len(columns) + [1.0], rows, limits)
-    return {c: max(0.0, y) for c, y in zip(categories, optimum.duals, strict=False)}
+    return [max(0.0, y) for _, y in zip(kinds, optimum.duals, strict=False)]

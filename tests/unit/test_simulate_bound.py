@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+import time
 from dataclasses import replace
 from itertools import permutations, product
 from math import fsum
@@ -14,7 +15,7 @@ from balancer.simulate.bound import lower_bound
 from balancer.simulate.engine import Run
 from balancer.simulate.fast_machine import serve
 from balancer.simulate.figures import figures, percentile
-from balancer.simulate.fleet import Fleet
+from balancer.simulate.fleet import Fleet, make_fleet
 from balancer.simulate.linear_program import maximise
 from balancer.simulate.pure import POLICIES, run_pure
 from balancer.simulate.trace import Trace
@@ -217,3 +218,41 @@ def test_nothing_urgent_has_no_urgent_wait() -> None:
 @pytest.mark.parametrize(("share", "value"), [(0, 1), (0.5, 2.5), (1, 9), (0.9, 7.2), (0.25, 1.75)])
 def test_percentile_lies_on_the_line_between_two_values(share: float, value: float) -> None:
     assert percentile([1, 2, 3, 9], share) == pytest.approx(value)
+
+
+def test_categories_at_which_all_are_equally_fast_count_as_one() -> None:
+    rng = random.Random(3)
+    sizes = [(rng.uniform(0, 30), rng.uniform(1, 9), rng.choice("ab")) for _ in range(60)]
+    plain = trace(*(task(at, size, category) for at, size, category in sizes))
+    names = [f"{category}{rng.randrange(9)}" for *_, category in sizes]
+    split = trace(*(task(at, size, name) for (at, size, _), name in zip(sizes, names, strict=True)))
+    two = [agent(1.0, 2.0, slots=2), agent(3.0, 1.5)]
+    by_name = [
+        replace(each, speeds=tuple(each.speeds["ab".index(name[0])] for name in split.categories))
+        for each in two
+    ]
+
+    one, other = (
+        lower_bound(made, made.arrival_s, fleet(*agents))
+        for made, agents in ((plain, two), (split, by_name))
+    )
+
+    assert len(split.categories) > 12
+    assert other.mean_flow_s == pytest.approx(one.mean_flow_s, rel=1e-9)
+    assert other.weighted_flow_s == pytest.approx(one.weighted_flow_s, rel=1e-9)
+    assert other.makespan_s == pytest.approx(one.makespan_s, rel=1e-9)
+
+
+@pytest.mark.parametrize("slots", [8, 48, 480])
+def test_bound_of_very_many_categories_is_soon_there_and_holds(slots: int) -> None:
+    rng = random.Random(slots)
+    made = trace(*(task(n / 10, rng.expovariate(1) + 0.1, f"c{n % 300}") for n in range(600)))
+    of = make_fleet(made, slots, seed=2)
+
+    began = time.process_time()
+    bound = lower_bound(made, made.arrival_s, of)
+
+    assert time.process_time() - began < 4
+    for policy in ("match_clair", "sept_clair", "eta_clair"):
+        run = run_pure(policy, made, made.arrival_s, of)
+        assert figures(made, made.arrival_s, run, bound).flow_over_bound >= 1
