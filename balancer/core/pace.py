@@ -21,6 +21,8 @@ from balancer.core.lanes import LEARNED_STEP
 PARTS = 10_000
 #: A pace forgets: beyond so many tries each new one counts this share.
 CAP = 200
+#: Success forgets sooner: an agent that was mended must not pay for long.
+CAP_TRIES = 50
 #: How much agents differ in speed before anything was seen: variance of ln(speed). It decides how many tries
 #: outweigh the declaration: the more durations scatter, the more; never fewer than LEAST_WEIGHT. What one estimate
 #: misses the next ones miss, too (a workflow, a repository), so ALIKE tries tell as much as one.
@@ -29,8 +31,9 @@ SPREAD, LEAST_WEIGHT, ALIKE = 0.09, 4.0, 16.0
 TRIES_WEIGHT = 10.0
 #: From so many observations on a step is taken; and how far from it the figure must be, in steps, to leave it.
 ENOUGH, HYSTERESIS = 8, 0.6
-#: Most steps either way, and most categories with steps of their own.
-MAX_STEPS, MAX_CATEGORIES = 4, 3
+#: Most steps faster and slower, and most categories with steps of their own. An agent whose tries all fail
+#: ends at the slowest.
+MAX_STEPS, MIN_STEPS, MAX_CATEGORIES = 4, -8, 3
 
 
 class Pace(NamedTuple):
@@ -52,7 +55,7 @@ class Pace(NamedTuple):
 
     def tried(self, outcome: float) -> Pace:
         """After a try that went well (1) or failed (0)."""
-        tries = min(self.tries + 1, CAP)
+        tries = min(self.tries + 1, CAP_TRIES)
         return self._replace(tries=tries, share=self.share + (outcome - self.share) / tries)
 
     def seen(self, x: float) -> Pace:
@@ -84,7 +87,7 @@ def step_at(step: int, level: float) -> int:
     """The step that a level amounts to; it stays where it is while the level is near."""
     if abs(level - step) <= HYSTERESIS:
         return step
-    return max(-MAX_STEPS, min(MAX_STEPS, math.floor(level + 0.5)))
+    return max(MIN_STEPS, min(MAX_STEPS, math.floor(level + 0.5)))
 
 
 def next_steps(
@@ -99,4 +102,14 @@ def next_steps(
     new |= {category: step_at(steps.get(category, was), at) for category, at in levels.items()}
     others = sorted((-abs(step - base), category) for category, step in new.items() if step != base)
     kept = {category: new[category] for _, category in others[:MAX_CATEGORIES]}
+    return ({"": base} if base else {}) | kept
+
+
+def ease(steps: Mapping[str, int]) -> dict[str, int]:
+    """The steps of an agent that was not tried for long: slower ones come one nearer to what it declares.
+    Else nobody would see that it is no longer slow, as slow agents are tried seldom.
+    """
+    new = {category: step + 1 if step < 0 else step for category, step in steps.items()}
+    base = new.pop("", 0)
+    kept = {category: step for category, step in new.items() if step != base}
     return ({"": base} if base else {}) | kept

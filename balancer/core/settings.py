@@ -129,10 +129,6 @@ class PoolSettings(_Settings):
         default=1.5,
         description="of fit: how many times as long as foreseen a faster agent may take before a slow one is used",
     )
-    min_success: Annotated[float, Field(ge=0, le=1)] = Field(
-        default=0.2,
-        description="of fit: an agent whose tries succeed more seldom gets no work",
-    )
     learning: bool = Field(
         default=True, description="whether durations and speeds are learned from finished tasks"
     )

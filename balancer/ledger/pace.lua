@@ -57,7 +57,7 @@ end
 -- A try ended: 1 well, 0 not.
 local function note_try(a, outcome)
   local p = a.pace
-  p.tries = p.tries < 200 and p.tries + 1 or 200
+  p.tries = p.tries < 50 and p.tries + 1 or 50
   p.share, a.is_noted = p.share + (outcome - p.share) / p.tries, true
 end
 
@@ -72,7 +72,7 @@ end
 -- The step that a level amounts to; it stays where it is while the level is near.
 local function step_at(step, level)
   if level - step <= 0.6 and step - level <= 0.6 then return step end
-  return math.max(-4, math.min(4, math.floor(level + 0.5)))
+  return math.max(-8, math.min(4, math.floor(level + 0.5)))
 end
 
 -- How many steps faster than declared it should count: all over, and at the categories of this call that have enough tries. Nil where

@@ -9,7 +9,7 @@ import pytest
 
 from balancer.core.effort import Cell, variance
 from balancer.core.lanes import LEARNED_STEP, class_definition, read_class
-from balancer.core.pace import MAX_STEPS, Pace, next_steps, step_at
+from balancer.core.pace import MAX_STEPS, MIN_STEPS, Pace, next_steps, step_at
 from balancer.ledger import Pool
 from balancer.ledger.audit import audit
 from balancer.ledger.tick import tick
@@ -195,7 +195,7 @@ def test_steps_are_taken_late_and_bounded() -> None:
     assert step_at(1, 0.45) == 1
     assert step_at(1, 0.39) == 0
     assert step_at(0, 40.0) == MAX_STEPS
-    assert step_at(0, -40.0) == -MAX_STEPS
+    assert step_at(0, -40.0) == MIN_STEPS
 
 
 def test_at_most_three_categories_differ_those_that_differ_most() -> None:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
-from balancer.core.pace import Pace
+from balancer.core.pace import CAP_TRIES, MIN_STEPS, Pace, ease
 from balancer.ledger import Pool
+from balancer.ledger import beat as beats
 from tests.ledger.test_effort import class_of, run, stored
 from tests.ledger.test_pace import sound
 from tests.support.factories import (
     Clock,
     assign,
     beat,
+    beat_entry,
     changes,
     complete,
     completion_entry,
+    heartbeat,
     make_task,
     settle,
     submit,
@@ -122,4 +127,107 @@ def test_the_class_that_was_declared_is_open_however_many_classes_there_are(
     assert class_of(virtual_pool, "one").learned == ()
     assert virtual_pool.client.hget(virtual_pool.keys.classn, learned) == "1"
     virtual_pool.client.hdel(virtual_pool.keys.classn, *others)
+    sound(virtual_pool)
+
+
+def test_an_agent_that_fails_everything_ends_at_the_slowest(
+    virtual_pool: Pool, clock: Clock
+) -> None:
+    for agent in ("good", "bad"):
+        beat(virtual_pool, agent)
+    run(virtual_pool, clock, "t1", 60_000, "good")
+
+    fail(virtual_pool, "bad", "b", 60)
+
+    assert class_of(virtual_pool, "bad").learned == (("", MIN_STEPS),)
+    assert pace_of(virtual_pool, "bad").tries == CAP_TRIES
+    assert class_of(virtual_pool, "bad").speed_of("general") < 0.2
+
+
+def test_who_counts_as_slow_and_is_not_tried_for_long_comes_back_step_by_step(
+    virtual_pool: Pool, clock: Clock
+) -> None:
+    agent = virtual_pool.keys.agent("bad")
+    beat(virtual_pool, "bad")
+    beat(virtual_pool, "good")
+    for i in range(30):
+        run(virtual_pool, clock, f"t{i}", 60_000, "bad")
+    fail(virtual_pool, "bad", "b", 40)
+    (learned,) = class_of(virtual_pool, "bad").learned
+    assert learned[1] < -2
+    before = pace_of(virtual_pool, "bad")
+    own = virtual_pool.client.hget(agent, "pace:general") or ""
+
+    clock.advance(1_799)
+    assert beat(virtual_pool, "bad") == "ok"
+    clock.advance(1)
+    entry = beat_entry(virtual_pool, heartbeat("bad"))
+    assert [one.value for one in beats.beat(virtual_pool, [entry], caught_up=True)] == ["changed"]
+    assert class_of(virtual_pool, "bad").learned == (("", learned[1] + 1),)
+    after = pace_of(virtual_pool, "bad")
+    assert after == before._replace(n=before.n // 2, tries=before.tries // 2)
+    n, mean = own.split(" ")
+    assert virtual_pool.client.hget(agent, "pace:general") == f"{int(n) // 2} {mean}"
+    assert class_of(virtual_pool, "good").learned == ()
+    sound(virtual_pool)
+
+    # Once in half an hour, and a heartbeat that comes twice is old.
+    with changes(virtual_pool) as seen:
+        assert [one.value for one in beats.beat(virtual_pool, [entry], caught_up=True)] == ["stale"]
+    assert not [name for name in seen.state if "class" in name or "pace" in name]
+    assert beat(virtual_pool, "bad") == "ok"
+    steps = [learned[1] + 1]
+    while steps[-1] < 0:
+        clock.advance(1_800)
+        assert beat(virtual_pool, "bad") == "changed"
+        steps.append(dict(class_of(virtual_pool, "bad").learned).get("", 0))
+    assert steps == list(range(learned[1] + 1, 1))
+    clock.advance(1_800)
+    assert beat(virtual_pool, "bad") == "ok"
+    sound(virtual_pool)
+
+
+def test_who_holds_a_task_or_works_where_tries_take_long_is_not_idle(
+    virtual_pool: Pool, clock: Clock
+) -> None:
+    beat(virtual_pool, "bad")
+    run(virtual_pool, clock, "t1", 360_000, "bad")
+    fail(virtual_pool, "bad", "b", 20)
+    learned = class_of(virtual_pool, "bad").learned
+
+    clock.advance(20 * 360 - 1)
+    assert beat(virtual_pool, "bad") == "ok"
+    submit(virtual_pool, "held")
+    assign(virtual_pool, "held", "bad")
+    clock.advance(1_000)
+    assert beat(virtual_pool, "bad") == "ok"
+
+    assert class_of(virtual_pool, "bad").learned == learned
+
+
+def test_easing_touches_what_is_slower_only() -> None:
+    assert ease({"": -1}) == {}
+    assert ease({"": -3, "a": -2, "b": -4, "c": 2}) == {"": -2, "a": -1, "b": -3, "c": 2}
+    assert ease({"": -2, "a": -1}) == {"": -1, "a": 0}
+    assert ease({"": -1, "a": 0, "b": 1}) == {"b": 1}
+    assert ease({"": 2, "a": -1}) == {"": 2, "a": 0}
+
+
+@pytest.mark.parametrize(
+    "learned", ['"":-3,"a":-2,"b":-4,"c":2', '"":-1,"a":0,"b":1', '"":2,"a":-1', '"a":-1,"b":3']
+)
+def test_easing_in_redis_is_that_of_the_twin(
+    virtual_pool: Pool, clock: Clock, learned: str
+) -> None:
+    beat(virtual_pool)
+    virtual_pool.client.hset(virtual_pool.keys.agent("a1"), "learned", learned)
+    beat(virtual_pool)
+    assert class_of(virtual_pool, "a1").learned == tuple(json.loads("{" + learned + "}").items())
+
+    clock.advance(1_800)
+    beat(virtual_pool)
+
+    eased = ease(json.loads("{" + learned + "}"))
+    assert dict(class_of(virtual_pool, "a1").learned) == eased
+    assert class_of(virtual_pool, "a1").learned == tuple(sorted(eased.items()))
     sound(virtual_pool)
