@@ -10,12 +10,14 @@ from typing import ClassVar
 from balancer.aio import AsyncBalancer
 from balancer.client import Balancer
 from balancer.core.errors import BalancerError, InvalidInput, NotFound, WaitTimeout
+from balancer.core.planner import Planner
 from balancer.core.settings import PoolSettings
 from balancer.inputs import check_seconds
 from balancer.ledger.exchange import Pause
 from balancer.ledger.pool import Pool
 from balancer.ledger.tick import tick
 from balancer.ledger.timeout import GRACE_MS
+from balancer.ledger.view import Viewer
 from balancer.loops.consumer import CompletionConsumer, HeartbeatConsumer
 from balancer.loops.drainer import Drainer
 from balancer.loops.sweeper import Sweeper
@@ -23,6 +25,7 @@ from balancer.protocol import Mode
 from balancer.testing.agent import VirtualAgent
 from balancer.testing.driver import AwaitedDriver, VirtualDriver
 from balancer.testing.fake import fake_redis
+from balancer.testing.foresight import next_plan_us
 from worker import Agent
 
 #: When a pool's clock starts, unless a test says otherwise.
@@ -63,6 +66,7 @@ class TestPool(Balancer):
         self._heartbeats = HeartbeatConsumer(pool, client, "test", block_s=0.001)
         self._completions = CompletionConsumer(pool, client, "test", block_s=0.001)
         self._drainer, self._sweeper = Drainer(pool, client), Sweeper(pool)
+        self._viewer = Viewer(pool)
 
     @property
     def now(self) -> datetime:
@@ -204,7 +208,8 @@ class TestPool(Balancer):
         silent_us = [1_000 * (float(ms) + 1) for id_, ms in timers if id_ not in beating]
         due_us += [moment_us for moment_us in silent_us if moment_us > now_us]
         due_us += [agent.next_end_s() * 1e6 for agent in self._agents.values()]
-        return min(due_us, default=math.inf)
+        due_us.append(next_plan_us(self._viewer, Planner(self._pool.settings)))
+        return min(due_us)
 
     def _taken_out(self, agent_id: str) -> VirtualAgent:
         if agent_id not in self._agents:

@@ -360,3 +360,53 @@ def test_without_fakeredis_it_says_what_to_install(
     with pytest.raises(ImportError, match=rf"needs {missing}: pip install .*\[testing\]") as error:
         TestPool()
     assert isinstance(error.value, faking.FakeRedisMissing)
+
+
+@pytest.mark.parametrize("step_s", [None, 7.0])
+def test_a_wait_ends_when_the_guard_lets_go_as_time_in_small_steps_does(
+    pool: TestPool, step_s: float | None
+) -> None:
+    """The fast agent is busy for longer than was expected: at last the slow one gets the task."""
+    for name, speed, takes_s in (("fast", 10.0, 3_000), ("slow", 1.0, 10)):
+        agent = Agent(name, role="dev", max_concurrent=1, speed=speed)
+        agent.task()(lambda _task: None)
+        pool.add_agent(agent, takes_s=takes_s)
+    pool.submit(role="dev", estimate_s=600)
+    pool.run_until_idle()
+    task, began = pool.submit(role="dev", estimate_s=600), pool.now
+    if step_s is None:
+        pool.wait(task, timeout_s=40_000)
+    while pool.status(task).state.value != "completed":
+        pool.advance(step_s or 0)
+
+    # (60 s x 2 waiting / 1 unit + 60 s) x slack 1.5, then 10 s of work.
+    took_s = (pool.now - began).total_seconds()
+    assert 280 <= took_s <= 280.01 + (step_s or 0)
+    assert pool.status(task).agent == "slow"
+
+
+def test_a_wait_ends_when_an_agent_gets_again_what_it_gave_back(pool: TestPool) -> None:
+    agent = Agent("a1", role="dev")
+
+    @agent.task()
+    def picky(task: TaskContext) -> str:
+        if task.attempt == 1:
+            task.reject("not now")
+        return "done"
+
+    pool.add_agent(agent)
+    task, began = pool.submit(role="dev"), pool.now
+    pool.wait(task, timeout_s=7_200)
+
+    assert pool.status(task).attempt == 2
+    assert (pool.now - began).total_seconds() <= 10
+
+
+def test_a_wait_for_what_nobody_can_do_is_given_up_at_once(pool: TestPool, agent: Agent) -> None:
+    pool.add_agent(agent)
+    task, began = pool.submit(role="dev", requires={"gpu": 1}), pool.now
+
+    with pytest.raises(WaitTimeout, match="nothing is left to happen"):
+        pool.wait(task, timeout_s=7_200)
+
+    assert pool.now == began
