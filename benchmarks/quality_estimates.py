@@ -36,14 +36,17 @@ class Ladder:
 
     def estimate(self, task: Task) -> Estimate:
         """Of a task that is submitted now."""
-        names = kind_of(task).cells()
+        kind = kind_of(task)
+        names = kind.cells()
         spread = variance(self._spread[names[0]], self._spread[names[1]])
-        return estimate(self._prior_ms(task), [self._cells[name] for name in names], spread)
+        cells = [self._cells[name] for name in names]
+        return estimate(self._prior_ms(task), cells, spread, kind.basis)
 
     def learn(self, task: Task, work_ms: float) -> None:
         """This task has ended: so long it takes at speed 1."""
-        names = kind_of(task).cells()
-        x = log_ratio(work_ms, self._prior_ms(task))
+        kind = kind_of(task)
+        names = kind.cells()
+        x = log_ratio(work_ms, self._prior_ms(task), kind.basis)
         missed = (x - log_factor([self._cells[name] for name in names])) ** 2
         for place, name in enumerate(names):
             self._cells[name] = self._cells[name].learn(x, CAP_WIDE if place < WIDE else CAP)

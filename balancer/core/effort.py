@@ -24,6 +24,8 @@ MOST_ELSEWHERE = math.log(4.0)
 CAP_WIDE, CAP = 500, 30
 #: Largest variance that raises a mean, and largest |x| that is believed.
 MAX_VARIANCE, MAX_X = 4.0, 25.0
+#: The same where producers say what they expect: one that says nonsense must not spoil what the others say.
+MAX_VARIANCE_SAID, MAX_X_SAID = 1.0, math.log(100)
 #: Bounds of work, priors and estimates, milliseconds: a year is long enough.
 MIN_MS, MAX_MS = 1, 365 * 86_400_000
 #: Of the normal distribution: nine of ten fall below the mean plus so many deviations.
@@ -105,17 +107,20 @@ def variance(of_basis: Cell, of_role: Cell) -> float:
     return of_role.towards(of_basis.mean)
 
 
-def estimate(prior_ms: int, cells: Sequence[Cell], spread: float) -> Estimate:
+def estimate(prior_ms: int, cells: Sequence[Cell], spread: float, basis: str = "m") -> Estimate:
     """The estimate of a task with these cells (widest first: basis, role, role and category, ...)."""
     mean = log_factor(cells)
+    if basis == "e":
+        spread = min(spread, MAX_VARIANCE_SAID)
     expected = _bounded(prior_ms * math.exp(mean + min(spread, MAX_VARIANCE) / 2))
     high = _bounded(prior_ms * math.exp(mean + P90 * math.sqrt(spread)))
     return Estimate(expected, high, cells[2].n or cells[1].n, prior_ms)
 
 
-def log_ratio(work_ms: float, prior_ms: float) -> float:
+def log_ratio(work_ms: float, prior_ms: float, basis: str = "m") -> float:
     """ln(work / prior), within bounds."""
-    return max(-MAX_X, min(MAX_X, math.log(max(MIN_MS, work_ms) / prior_ms)))
+    most = MAX_X_SAID if basis == "e" else MAX_X
+    return max(-most, min(most, math.log(max(MIN_MS, work_ms) / prior_ms)))
 
 
 def _bounded(ms: float) -> int:

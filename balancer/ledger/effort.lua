@@ -23,6 +23,8 @@ local function kind_of(t, category)
   local role = basis .. ':' .. t.role
   local own = role .. ':' .. category
   kind = { cell(basis), cell(role), cell(own), role = t.role, category = category, packed = {} }
+  -- What producers say may be nonsense, which must not spoil what others say: no work counts as more than a hundred times off.
+  kind.most_x, kind.most_var = basis == 'e' and 4.605170185988092 or 25, basis == 'e' and 1 or math.huge
   local function add(name) kind[#kind + 1] = cell(name) end
   if group ~= '' then
     add(basis .. '::' .. group)
@@ -85,7 +87,7 @@ local function bounded_ms(ms) return math.floor(math.max(1, math.min(31536000000
 local function estimate_of(kind, prior_ms)
   local packed = kind.packed[prior_ms]
   if not packed then
-    local mean, var = log_factor(kind), variance(kind)
+    local mean, var = log_factor(kind), math.min(variance(kind), kind.most_var)
     packed = string.format('%d|%d|%d|%d', bounded_ms(prior_ms * math.exp(mean + math.min(var, 4) / 2)),
       bounded_ms(prior_ms * math.exp(mean + 1.2816 * math.sqrt(var))), kind[3].n > 0 and kind[3].n or kind[2].n, prior_ms)
     kind.packed[prior_ms] = packed

@@ -51,8 +51,8 @@ local function learn(t)
   local facts = facts_of(t.e)
   local took_ms = took_of(t, said_ms, facts.expected_ms)
   local taken, log_declared, log_speed = math.log(took_ms) - facts.log_prior, log_speeds(a.class, t.category)
-  local x = math.max(-25, math.min(25, taken + log_speed))
-  if is_paced and kind.is_known then note_pace(a, t.category, mean - taken - log_declared, kind.var) end
+  local x = math.max(-kind.most_x, math.min(kind.most_x, taken + log_speed))
+  if is_paced and kind.is_known then note_pace(a, t.category, mean - (x - log_speed) - log_declared, kind.var) end
   if is_paced then note_try(a, 1) end
   kind.k, kind.sum, kind.squares = kind.k + 1, kind.sum + x, kind.squares + (x - mean) * (x - mean)
   kind.errors, kind.took_ms = kind.errors + math.abs(x - facts.log_ratio), kind.took_ms + took_ms

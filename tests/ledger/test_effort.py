@@ -46,10 +46,12 @@ class Twin:
         kind, prior_ms = kind_of(task), prior_of(task, settings)
         cells = [self.cells.get(name, Cell()) for name in kind.cells()]
         basis, role = (self.spread.get(name, Cell()) for name in kind.cells()[:2])
-        return effort.estimate(prior_ms, cells, effort.variance(basis, role))
+        spread = effort.variance(basis, role)
+        return effort.estimate(prior_ms, cells, spread, kind.basis)
 
     def learn(self, task: Task, settings: PoolSettings, work_ms: float) -> None:
-        names, x = kind_of(task).cells(), log_ratio(work_ms, prior_of(task, settings))
+        kind, prior_ms = kind_of(task), prior_of(task, settings)
+        names, x = kind.cells(), log_ratio(work_ms, prior_ms, kind.basis)
         cells = [self.cells.get(name, Cell()) for name in names]
         residual = (x - effort.log_factor(cells)) ** 2
         for at, (name, cell) in enumerate(zip(names, cells, strict=True)):
@@ -99,7 +101,7 @@ def tasks(rng: random.Random) -> Iterator[Task]:
             group=rng.choice([None, "web", "api", "job"]),
             features=rng.choice([{}, {"lines": rng.randrange(1, 5000)}, {"os": "linux"}]),
             complexity=rng.choice([None, 1, 5]),
-            estimate_s=rng.choice([None, None, 90.0]),
+            estimate_s=rng.choice([None, None, 90.0, 0.001]),
         )
 
 
@@ -310,6 +312,23 @@ def test_when_the_scale_changes_what_was_well_known_is_estimated_anew_as_well(
     submit(virtual_pool, "new")
     assert stored(virtual_pool, "waits") == stored(virtual_pool, "new")
     assert stored(virtual_pool, "new").mean_ms > 8_000
+
+
+def test_a_producer_that_says_nonsense_moves_the_estimates_of_others_within_bounds(
+    virtual_pool: Pool, clock: Clock
+) -> None:
+    beat(virtual_pool, "a1")
+    for i in range(60):
+        run(virtual_pool, clock, make_task(f"s{i}", estimate_s=0.001), 60_000)
+        run(virtual_pool, clock, make_task(f"h{i}", estimate_s=60.0), 60_000)
+
+    submit(virtual_pool, make_task("new", estimate_s=60.0))
+
+    # Half of them say a 60,000th: each counts as a hundredth, the square root of a hundred remains.
+    new = stored(virtual_pool, "new")
+    assert 60_000 < new.mean_ms < 60_000 * 10 * 1.1 * math.exp(0.5)
+    assert new.p90_ms < 60_000 * 10 * 1.1 * math.exp(1.2816)
+    assert class_of(virtual_pool, "a1").learned == ()
 
 
 def test_a_role_knows_how_long_its_tries_take(virtual_pool: Pool, clock: Clock) -> None:
