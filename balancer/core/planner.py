@@ -18,7 +18,7 @@ from balancer.core.plan.proposal import MOST, Proposal, RolePlan
 from balancer.core.settings import PoolSettings
 from balancer.core.strategies import Fit, Strategy, make_strategy
 from balancer.core.turns import DRAW_BITS, Order, Turns
-from balancer.core.view import RoleView, View
+from balancer.core.view import MOST_CLASSES, RoleView, View
 
 __all__ = ["MOST", "Decision", "Planner", "Proposal", "leaves_nothing"]
 
@@ -51,8 +51,10 @@ class Planner:
             self._family = ByScore(deciding, settings.min_health)
 
     def pivot(self) -> int:
-        """Where the next view starts, in a pool whose order is drawn; else 0."""
-        return self._rng.getrandbits(DRAW_BITS) if self._order == Order.DRAW else 0
+        """Where the next view starts with what it reads in turn: agents in a pool whose order is drawn,
+        and what is more than a picture holds.
+        """
+        return self._rng.getrandbits(DRAW_BITS)
 
     def plan(self, view: View, most: int = MOST) -> list[Proposal]:
         """At most `most` proposals, first in line first; no agent beyond its units, no task twice."""
@@ -89,14 +91,17 @@ def leaves_nothing(
 
     Then there is no need to look again before something changes. Free units that were not in the
     picture, or tasks beyond it while units are left, make it False; a role that was planned as a `whole`
-    is known to be done.
+    is known to be done, unless it may have classes beyond the picture.
     """
     if view.more or len(proposals) >= MOST:
         return False
     granted: dict[str, list[int]] = {}
     for proposal in proposals:
         granted.setdefault(proposal.agent, []).append(proposal.cost)
-    return all(role.role in whole or _leaves_nothing(role, granted) for role in view.roles)
+    return all(
+        (role.role in whole and len(role.classes) < MOST_CLASSES) or _leaves_nothing(role, granted)
+        for role in view.roles
+    )
 
 
 def _leaves_nothing(role: RoleView, granted: dict[str, list[int]]) -> bool:
@@ -105,6 +110,8 @@ def _leaves_nothing(role: RoleView, granted: dict[str, list[int]]) -> bool:
     if tasks == sum(lane.size for lane in role.lanes):
         return True
     if tasks >= role.units or any(fc.size > len(fc.agents) for fc in role.classes):
+        return False
+    if len(role.classes) >= MOST_CLASSES:
         return False
     if all(lane.size == len(lane.heads) for lane in role.lanes):
         return True

@@ -10,6 +10,9 @@ from balancer.core.fleet import Fleet
 from balancer.core.lanes import AgentClass, Lane
 from balancer.core.model import Priority
 
+#: Most classes of a role in one view; where there are so many, there may be more.
+MOST_CLASSES = 256
+
 
 class Preference(NamedTuple):
     """Which agent a task would rather have, and for how long after it became ready."""

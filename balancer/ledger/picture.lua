@@ -1,6 +1,8 @@
 -- What a view says about the lanes and agents of a role. Uses what agent.lua knows of agents.
 local LANES_A_PAGE, CLASSES, AGENTS_A_ROLE = 64, 256, 512
--- Which page of lanes, and where drawn order starts; set by the script.
+-- Of more classes than a picture holds, the last so many are others in each view.
+local OTHERS = 64
+-- Which page of lanes, and where what is read in turn starts; set by the script.
 local PAGE
 local PIVOT
 
@@ -74,6 +76,21 @@ local function first_in_turn(cid, most)
     end
   end
   return ids, extra
+end
+
+-- The classes of a role with free units, each with how many: those with most, and where there are more than a picture holds,
+-- some of the others, from a place that each view draws. A task that only one of them can do so waits for a few views at most.
+local function free_classes(role)
+  local found = redis.call('ZREVRANGE', k_fc(role), 0, CLASSES - 1, 'WITHSCORES')
+  local first = CLASSES - OTHERS
+  local hidden = #found == 2 * CLASSES and redis.call('ZCARD', k_fc(role)) - first or 0
+  if hidden <= OTHERS then return found end
+  local from, last = first + PIVOT % hidden, first + hidden - 1
+  local others = redis.call('ZREVRANGE', k_fc(role), from, math.min(from + OTHERS - 1, last), 'WITHSCORES')
+  local short = OTHERS - #others / 2
+  local rest = short > 0 and redis.call('ZREVRANGE', k_fc(role), first, first + short - 1, 'WITHSCORES') or {}
+  for i = 1, 2 * OTHERS do found[2 * first + i] = others[i] or rest[i - #others] end
+  return found
 end
 
 local function say_agents(ids)

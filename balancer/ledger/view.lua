@@ -1,10 +1,10 @@
 -- view: a bounded picture of what could be decided now; with a token, under the drain lock. Writes nothing else.
 -- KEYS 1 meta
--- ARGV 1-3 genesis, schema, now_us | 4 page of lanes, from 0 | 5 most units to plan for | 6 token to take the drain lock with, or '' | 7 lock_ms | 8 where a view in drawn order starts
+-- ARGV 1-3 genesis, schema, now_us | 4 page of lanes, from 0 | 5 most units to plan for | 6 token to take the drain lock with, or '' | 7 lock_ms | 8 where what is read in turn starts, 48 bits
 -- Returns one flat list (each nested one would cost the server a write of its own): now_ms, hb_mark_ms, more lanes (0, 1), roles, order of agents, settings_ver, then
 --      per role: name, units, service_us, fleet_ver ('' for none), lanes, per lane: id, size, heads, per head: task, order, e, first letter of its priority and p; classes, per class: id, size, agents, how many of them are not in turn, per agent: id, facts; agents that lanes or heads name and that accept work, each: class, id, facts. `busy` when another drainer has the lock; it is taken only where roles are busy
 -- Outcomes -
--- Keeps   at most 64 lanes, 256 classes and 512 agents a role; every lane that has work is on some page; every busy role that is not paused gets a unit
+-- Keeps   at most 64 lanes, 256 classes and 512 agents a role; every lane that has work is on some page; every class that has free units is in some view, as the pivot is drawn; every busy role that is not paused gets a unit
 -- Uses    agent, picture
 PAGE, PIVOT = int(ARGV[4], 0, 1000, 'page'), int(ARGV[8], 0, 281474976710655, 'pivot')
 local most, token, lock_ms = int(ARGV[5], 1, 128, 'units'), ARGV[6], int(ARGV[7], 1, 60000, 'lock_ms')
@@ -14,7 +14,7 @@ if token ~= '' and (redis.call('GET', K.drain_lock) or token) ~= token then retu
 local function look_at(role)
   local size = redis.call('ZCARD', k_lanes(role))
   if size <= PAGE * LANES_A_PAGE then return nil end
-  local fc = redis.call('ZREVRANGE', k_fc(role), 0, CLASSES - 1, 'WITHSCORES')
+  local fc = free_classes(role)
   local units, classes = 0, {}
   for i = 1, #fc, 2 do
     classes[#classes + 1] = fc[i]

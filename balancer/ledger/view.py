@@ -43,7 +43,7 @@ class Viewer:
     """
 
     def __init__(self, pool: Pool, pivot: Callable[[], int] = any_pivot) -> None:
-        """`pivot` draws where a view starts, in pools whose order is drawn."""
+        """`pivot` draws where a view starts with what it reads in turn."""
         self._pool, self._pivot = pool, pivot
         self._lanes: dict[str, Lane] = {}
         self._classes: dict[str, AgentClass] = {}

@@ -173,6 +173,33 @@ def test_view_is_bounded_by_256_classes_and_512_agents(virtual_pool: Pool) -> No
     assert sum(len(cls.agents) for cls in role.classes) <= 512
 
 
+def test_every_class_beyond_256_comes_into_view(virtual_pool: Pool) -> None:
+    """The 192 with most free units are in each view; of the others 64, from where the pivot says."""
+    for n in range(400):
+        beat(virtual_pool, f"a{n:03}", max_concurrent=400 - n)
+    submit(virtual_pool, "t1")
+
+    def shown(pivot: int) -> list[int]:
+        (role,) = views.Viewer(virtual_pool, lambda: pivot).view().roles
+        return [400 - fc.cls.max_concurrent for fc in role.classes]
+
+    assert shown(0) == list(range(256))
+    assert shown(208 * 7 + 100) == [*range(192), *range(292, 356)]
+    assert shown(200) == [*range(192), *range(392, 400), *range(192, 248)]
+    views_of_all = {n for pivot in range(0, 208, 64) for n in shown(pivot)}
+    assert views_of_all == set(range(400))
+
+
+def test_of_256_classes_all_are_in_view_wherever_it_starts(virtual_pool: Pool) -> None:
+    for n in range(256):
+        beat(virtual_pool, f"a{n:03}", max_concurrent=256 - n)
+    submit(virtual_pool, "t1")
+
+    (role,) = views.Viewer(virtual_pool, lambda: 100).view().roles
+
+    assert [256 - fc.cls.max_concurrent for fc in role.classes] == list(range(256))
+
+
 def test_view_finds_the_one_agent_that_can_hold_the_cost(virtual_pool: Pool) -> None:
     """300 emptier agents stand before it in any order by load."""
     for n in range(300):

@@ -47,6 +47,27 @@ def test_step_more_than_one_pass_takes_all(pool: Pool, reading: TextRedis) -> No
     assert assigned == 400
 
 
+def test_step_reaches_the_only_class_that_may_though_256_have_more_units(
+    pool: Pool, reading: TextRedis
+) -> None:
+    for n in range(330):
+        beat(pool, f"a{n:03}", max_concurrent=2, skills={f"s{n:03}": 1})
+    beat(pool, "expert", skills={"gpu": 1})
+    submit(pool, make_task("t1", requires={"gpu": 1}), "t2")
+    drainer = Drainer(pool, reading)
+
+    assigned = 0
+    for _ in range(100):
+        done = drainer.step()
+        assert not done.more, "the next tick is soon enough"
+        assigned += done.assigned
+
+    assert assigned == 2
+    (found,) = task_statuses(pool, ["t1"])
+    assert found
+    assert found.agent == "expert"
+
+
 def test_step_while_another_holds_the_lock_does_nothing(pool: Pool, reading: TextRedis) -> None:
     beat(pool)
     submit(pool, "t1")

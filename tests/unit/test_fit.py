@@ -414,3 +414,17 @@ def test_the_next_task_of_a_lane_keeps_its_place_after_a_preferred_agent() -> No
     wishes = plan(lanes, [free(slow, agent("slow")), free(fast, agent("fast"))], named=named)
 
     assert pairs(wishes) == [("a1", "slow"), ("a2", "fast")]
+
+
+@pytest.mark.parametrize(("classes", "is_last"), [(255, True), (256, False)])
+def test_a_plan_that_may_not_have_seen_all_classes_is_not_the_last(
+    classes: int, is_last: bool
+) -> None:
+    kinds = [cls(1.0 + n / 1_000) for n in range(classes)]
+    shown = [free(kind, agent(f"a{n}")) for n, kind in enumerate(kinds)]
+    lanes = [lane(head("t1")), lane(head("large"), cost=2)]
+
+    decision = Planner(FIT).decide(View(0, False, [RoleView("dev", lanes, shown)]))
+
+    assert [wish.task for wish in decision.proposals] == ["t1"]
+    assert decision.is_last is is_last

@@ -14,7 +14,7 @@ from balancer.core.lanes import AgentClass, Lane
 from balancer.core.own_strategy import load_strategy
 from balancer.core.planner import Planner
 from balancer.core.settings import PoolSettings
-from balancer.core.view import FreeAgent
+from balancer.core.view import FreeAgent, View
 from balancer.ledger import Pool
 from balancer.ledger.read_tasks import task_statuses
 from balancer.loops.drainer import Drainer
@@ -56,7 +56,7 @@ def test_a_class_by_its_path_is_made_with_the_settings(tmp_path: Path, written: 
     assert (strategy.name, strategy.order) == ("own", "grant")
     assert strategy.agent_part(AGENT) == {"turn": 0.25}
     assert strategy.match_part(Lane("dev", "bug", 1), AgentClass("dev", (), 2)) == {}
-    assert Planner(settings).pivot() == 0
+    assert Planner(settings).plan(View(0, False, [])) == []
 
 
 @pytest.mark.parametrize(
