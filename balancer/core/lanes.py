@@ -100,11 +100,12 @@ def lane_definition(lane: Lane) -> tuple[str, str]:
 
 
 def _spread(text: str) -> int:
-    """48 bits that follow from a text, as the scripts compute them."""
-    bits = 7
+    """48 bits that follow from a text, as the scripts compute them (prelude.lua)."""
+    high = low = 7
     for byte in text.encode():
-        bits = (31 * bits + byte) % 2**48
-    return bits
+        high = (7_368_787 * high + byte) % 16_777_213
+        low = (10_495_213 * low + byte) % 16_777_199
+    return high << 24 | low
 
 
 @lru_cache(maxsize=20_000)

@@ -1,10 +1,7 @@
 -- What a view says about the lanes and agents of a role. Uses what agent.lua knows of agents.
-local LANES_A_PAGE, CLASSES, AGENTS_A_ROLE = 64, 256, 512
--- Of more classes than a picture holds, the last so many are others in each view.
-local OTHERS = 64
--- Which page of lanes, and where what is read in turn starts; set by the script.
+local LANES_A_PAGE, AGENTS_A_ROLE = 64, 512
+-- Which page of lanes; set by the script.
 local PAGE
-local PIVOT
 
 -- The answer, one flat list.
 local reply, said = { str(now_ms), redis.call('HGET', KEYS[1], 'hb_mark_ms'), 0, 0, ORDER, META[8] }, 6
@@ -58,41 +55,6 @@ local function say_lanes(role, units)
   end
 end
 
--- The first agents of a class in turn, behind them the least loaded: whoever is next may be too full for a large cost.
-local function first_in_turn(cid, most)
-  local ids, shown, extra = {}, {}, 0
-  if ORDER == 'grant' then ids = redis.call('ZRANGE', k_turn(cid), 0, most - 1) end
-  if ORDER == 'draw' then
-    local from = str(PIVOT - 281474976710656)
-    ids = redis.call('ZRANGEBYSCORE', k_turn(cid), from, '+inf', 'LIMIT', 0, most)
-    local rest = redis.call('ZRANGEBYSCORE', k_turn(cid), '-inf', '(' .. from, 'LIMIT', 0, most - #ids)
-    for _, id in ipairs(rest) do ids[#ids + 1] = id end
-  end
-  for _, id in ipairs(ids) do shown[id] = true end
-  for _, id in ipairs(redis.call('ZRANGE', k_free(cid), 0, math.min(4 + barred, most) - 1)) do
-    if not shown[id] then
-      ids[#ids + 1] = id
-      extra = extra + 1
-    end
-  end
-  return ids, extra
-end
-
--- The classes of a role with free units, each with how many: those with most, and where there are more than a picture holds,
--- some of the others, from a place that each view draws. A task that only one of them can do so waits for a few views at most.
-local function free_classes(role)
-  local found = redis.call('ZREVRANGE', k_fc(role), 0, CLASSES - 1, 'WITHSCORES')
-  local first = CLASSES - OTHERS
-  local hidden = #found == 2 * CLASSES and redis.call('ZCARD', k_fc(role)) - first or 0
-  if hidden <= OTHERS then return found end
-  local from, last = first + PIVOT % hidden, first + hidden - 1
-  local others = redis.call('ZREVRANGE', k_fc(role), from, math.min(from + OTHERS - 1, last), 'WITHSCORES')
-  local short = OTHERS - #others / 2
-  local rest = short > 0 and redis.call('ZREVRANGE', k_fc(role), first, first + short - 1, 'WITHSCORES') or {}
-  for i = 1, 2 * OTHERS do found[2 * first + i] = others[i] or rest[i - #others] end
-  return found
-end
-
 local function say_agents(ids)
   if ORDER == 'load' then
     for _, id in ipairs(ids) do
@@ -116,8 +78,7 @@ local function say_classes(classes, units)
   if barred > 0 then each = math.max(each, math.min(barred + 4, math.floor(4 * AGENTS_A_ROLE / #classes))) end
   say(#classes)
   for _, cid in ipairs(classes) do
-    local ids, extra
-    if ORDER == 'load' then ids, extra = redis.call('ZRANGE', k_free(cid), 0, each - 1), 0 else ids, extra = first_in_turn(cid, each) end
+    local ids, extra = first_in_turn(cid, each, barred)
     say(cid)
     say(redis.call('ZCARD', k_free(cid)))
     say(#ids)

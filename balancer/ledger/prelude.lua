@@ -53,11 +53,15 @@ local function int(text, low, high, name)
   return n
 end
 
--- 48 bits that follow from a text. (redis.sha1hex is not everywhere.)
+-- 48 bits that follow from a text: two polynomials over primes, as texts that differ little must not collide in both, and as numbers stay
+-- exact below 2^53. (redis.sha1hex is not everywhere.) Twin of _spread.
 local function spread(text)
-  local bits = 7
-  for i = 1, #text do bits = (31 * bits + string.byte(text, i)) % 281474976710656 end
-  return bits
+  local high, low = 7, 7
+  for i = 1, #text do
+    local byte = string.byte(text, i)
+    high, low = (7368787 * high + byte) % 16777213, (10495213 * low + byte) % 16777199
+  end
+  return 16777216 * high + low
 end
 
 -- Numbers that leave as text are formatted: concatenation would keep 14 digits only.

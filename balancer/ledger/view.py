@@ -33,6 +33,8 @@ SCRIPT = Script("view")
 FACTS = 5
 #: What is expected of a task whose facts are not there.
 UNKNOWN_S = 3_600.0
+#: Most lanes, and classes, whose definitions are remembered. Lanes come and go with every agent that fails a task.
+MOST_KNOWN = 20_000
 #: Most classes of a role that agents are compared with; those of the most units.
 COMPARED = 1_000
 
@@ -83,6 +85,9 @@ class Viewer:
     def _learn(self, roles: list[_Role]) -> None:
         """Fetch the definitions not met before. One that is gone by now is left out of this view."""
         keys, client = self._pool.keys, self._pool.client
+        for remembered in (self._lanes, self._classes):
+            if len(remembered) > MOST_KNOWN:
+                remembered.clear()
         lanes = [id_ for role in roles for id_, _, _ in role.lanes if id_ not in self._lanes]
         if lanes:
             texts = client.hmget(keys.lanedef, lanes)

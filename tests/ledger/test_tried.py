@@ -332,3 +332,41 @@ def test_who_has_room_is_found_behind_those_in_turn_who_have_none_and_those_who_
     complete(pool, "small14")
 
     assert drain(pool) == {"t1": "a19"}
+
+
+def test_who_has_not_failed_it_is_found_behind_more_who_have_than_a_view_shows(
+    redis_client: TextRedis, clock: Clock
+) -> None:
+    """Of 250 classes a view shows eight agents each. Nine failed it; the tenth was used last of all."""
+    settings = PoolSettings(retry_delay_s=0.001, retry_max_delay_s=0.001)
+    pool = Pool.create(redis_client, "p", settings, clock)
+    for n in range(249):
+        beat(pool, f"a{n:03}", skills={f"s{n:03}": 1})
+    experts = [f"expert{n}" for n in range(10)]
+    for expert in experts:
+        beat(pool, expert, skills={"gpu": 1}, ttl_ms=6_000_000)
+    submit(pool, make_task(requires={"gpu": 1}, max_failures=50), "other")
+    for expert in experts[:9]:
+        fail(pool, clock, expert)
+    assign(pool, "other", experts[9])
+    clock.advance(1)
+    complete(pool, "other")
+
+    found = next((given for _ in range(100) if (given := drain(pool))), {})
+
+    assert found == {"t1": experts[9]}
+
+
+def test_tasks_that_failed_on_agents_of_names_alike_have_lanes_of_their_own(
+    virtual_pool: Pool, clock: Clock
+) -> None:
+    submit(virtual_pool, "t1", "t2")
+    for task, agent in (("t1", "pod-30"), ("t2", "pod-1n")):
+        beat(virtual_pool, agent, ttl_ms=6_000_000)
+        fail(virtual_pool, clock, agent, task)
+
+    assert [lane_of(virtual_pool, task).tried for task in ("t1", "t2")] == [
+        ("pod-30",),
+        ("pod-1n",),
+    ]
+    assert drain(virtual_pool) == {"t1": "pod-1n", "t2": "pod-30"}

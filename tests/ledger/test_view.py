@@ -241,6 +241,26 @@ def test_view_fetches_each_definition_once(virtual_pool: Pool) -> None:
     virtual_pool.client.hset(virtual_pool.keys.lanedef, mapping=moved)
 
 
+def test_view_forgets_definitions_rather_than_grow(
+    virtual_pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(views, "MOST_KNOWN", 5)
+    viewer = views.Viewer(virtual_pool)
+    for n in range(12):
+        beat(virtual_pool, f"a{n:02}", max_concurrent=n + 1)
+        submit(virtual_pool, make_task(f"t{n:02}", category=f"c{n:02}"))
+        view = viewer.view()
+        assert view == look(virtual_pool)
+        assert len(view.roles[0].classes) == len(view.roles[0].lanes) == n + 1
+    for n in range(11):
+        assign(virtual_pool, f"t{n:02}", "a11")
+        complete(virtual_pool, f"t{n:02}")
+        beat(virtual_pool, f"a{n:02}", max_concurrent=n + 1, mode="stopped")
+    viewer.view()
+
+    assert (len(viewer._lanes), len(viewer._classes)) == (1, 1)
+
+
 @pytest.mark.damaged
 def test_view_leaves_out_a_lane_whose_definition_is_gone_by_now(virtual_pool: Pool) -> None:
     submit(virtual_pool, "t1", make_task("t2", category="bug"))

@@ -14,7 +14,17 @@ from balancer.ledger.script import Script, source
 ROOT = Path(__file__).parents[2]
 LEDGER = ROOT / "balancer/ledger"
 #: Not scripts but what scripts are made of.
-PARTS = {"prelude", "agent", "picture", "waiting", "task", "tries", "boots", "intake"} | {
+PARTS = {
+    "prelude",
+    "agent",
+    "in_turn",
+    "picture",
+    "waiting",
+    "task",
+    "tries",
+    "boots",
+    "intake",
+} | {
     *("effort", "classes", "pace", "learn"),
 }
 FILES = sorted(path.stem for path in LEDGER.glob("*.lua"))

@@ -71,15 +71,29 @@ def test_ids_never_change() -> None:
     )
     requires = (("go", 1), ("python", 3))
     assert lane_definition(Lane("dev", "bug", 2, requires=requires, tried=("a1", "b"))) == (
-        "v1c93f14bbc93fb4+tried2.8cfedf233fa3",
+        "v1c93f14bbc93fb4+tried2.f45402338011",
         '{"category":"bug","cost":2,"requires":{"go":1,"python":3},"role":"dev","v":1,"tried":["a1","b"]}',
     )
     cls = AgentClass("dev", (), 4, (("go", 7),), (("", 0.5), ("bug", 1.25)), (("", -2),))
     assert class_definition(cls) == (
-        "v1c4cfda36b1413a+sf7ccd9019299",
+        "v1c4cfda36b1413a+s74da7cec7696",
         '{"max_concurrent":4,"role":"dev","skills":{"go":7},"specializations":[],'
         '"speeds":{"":0.5,"bug":1.25},"v":1,"learned":{"":-2}}',
     )
+
+
+def test_names_that_differ_little_make_ids_of_their_own() -> None:
+    plain = Lane("dev", "bug", 1)
+    digits = "0123456789abcdefghijklmnopqrstuvwxyz"
+    names = [f"pod-{a}{b}{c}" for a in digits for b in digits for c in digits]
+    names += [f"build-agent-{n}" for n in range(160_000)]
+    # Not through the cache of definitions, which is for those that are in use.
+    ids = {lane_definition.__wrapped__(plain._replace(tried=(name,)))[0] for name in names}
+
+    assert len(names) > 200_000
+    assert len(ids) == len(names)
+    one, other = (plain._replace(tried=(name,)) for name in ("pod-30", "pod-1n"))
+    assert lane_definition(one)[0] != lane_definition(other)[0]
 
 
 @given(lanes)
