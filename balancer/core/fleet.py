@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from copy import copy
 from typing import NamedTuple
 
 from balancer.core.lanes import AgentClass, Lane, feasible
@@ -29,16 +30,42 @@ class Ladder:
 
     def __init__(self, lane: Lane, classes: Iterable[tuple[AgentClass, int]]) -> None:
         self._lane = lane
-        self._speeds = [
-            (cls.speed_of(lane.category), units) for cls, units in classes if feasible(lane, cls)
-        ]
+        #: How many agents may serve the lane, busy or not.
+        self.agents = 0
+        self._places: dict[AgentClass, int] = {}
+        self._speeds: list[tuple[float, int]] = []
+        for cls, units in classes:
+            if feasible(lane, cls):
+                self._places[cls] = len(self._speeds)
+                self._speeds.append((cls.speed_of(lane.category), units))
+                self.agents += units // cls.max_concurrent if cls.max_concurrent else 0
+        self._whole: Ladder | None = None
+        self._climb()
+
+    def _climb(self) -> None:
         self._fastest = max((speed for speed, _ in self._speeds), default=0.0)
         self._rungs: dict[float, Rung] = {}
         #: By identity: a class is hashed whole each time, and a plan asks often. Holding it keeps its identity.
         self._known: dict[int, tuple[AgentClass, Rung | None]] = {}
 
+    def without(self, failed: Iterable[AgentClass]) -> Ladder:
+        """The same with an agent less of each of these classes. Who may serve the lane is not judged again."""
+        less = copy(self)
+        less._whole, speeds = self, list(self._speeds)
+        for cls in failed:
+            place = self._places.get(cls)
+            if place is not None:
+                speed, units = speeds[place]
+                speeds[place] = (speed, units - cls.max_concurrent)
+        less._speeds = [(speed, units) for speed, units in speeds if units > 0]
+        less._climb()
+        return less
+
     def rung(self, cls: AgentClass) -> Rung | None:
         """Where a class stands; None when it may not serve the lane."""
+        if self._whole is not None:
+            whole = self._whole.rung(cls)
+            return whole and self._at(whole.speed)
         known = self._known.get(id(cls))
         if known is None:
             rung = (
@@ -65,6 +92,7 @@ class Fleet:
         """`classes`: each with the units of all its agents, used or not."""
         self.classes = tuple(classes)
         self._ladders: dict[int, tuple[Lane, Ladder]] = {}
+        self._plain: dict[Lane, Ladder] = {}
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Fleet) and self.classes == other.classes
@@ -75,16 +103,26 @@ class Fleet:
         """The classes that may serve a lane. The agents that failed its tasks are nobody to wait for:
         `tried` names the class of each.
         """
-        failed = [(tried or {})[id_] for id_ in lane.tried if id_ in (tried or {})]
-        if failed:
-            less = [(cls, -cls.max_concurrent) for cls in failed]
-            return Ladder(lane, _summed([*self.classes, *less]))
+        if not lane.is_plain:
+            failed = [(tried or {})[id_] for id_ in lane.tried if id_ in (tried or {})]
+            whole = self._plain_ladder(lane)
+            return whole.without(failed) if failed else whole
         known = self._ladders.get(id(lane))
         if known is None:
             if len(self._ladders) >= _MOST_LADDERS:
                 self._ladders.clear()
             known = self._ladders[id(lane)] = (lane, Ladder(lane, self.classes))
         return known[1]
+
+    def _plain_ladder(self, lane: Lane) -> Ladder:
+        """That of the lane as its producer meant it; many that are not plain share one."""
+        plain = lane._replace(alone=False, avoid=(), avoid_until_ms=0, tried=())
+        ladder = self._plain.get(plain)
+        if ladder is None:
+            if len(self._plain) >= _MOST_LADDERS:
+                self._plain.clear()
+            ladder = self._plain[plain] = Ladder(plain, self.classes)
+        return ladder
 
     def void_tried(self, lane: Lane, tried: Mapping[str, AgentClass]) -> Lane:
         """The lane as it binds: without the agents that failed its tasks, once no other could have them.
@@ -93,17 +131,6 @@ class Fleet:
         """
         if not lane.tried:
             return lane
-        agents = sum(
-            units // cls.max_concurrent
-            for cls, units in self.classes
-            if cls.max_concurrent and feasible(lane, cls)
-        )
+        agents = self._plain_ladder(lane).agents
         agents -= sum(id_ in tried and feasible(lane, tried[id_]) for id_ in lane.tried)
         return lane if agents > 0 else lane._replace(tried=())
-
-
-def _summed(classes: Iterable[tuple[AgentClass, int]]) -> list[tuple[AgentClass, int]]:
-    sums: dict[AgentClass, int] = {}
-    for cls, units in classes:
-        sums[cls] = sums.get(cls, 0) + units
-    return [(cls, units) for cls, units in sums.items() if units > 0]

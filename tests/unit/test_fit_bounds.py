@@ -6,6 +6,7 @@ import heapq
 import random
 from collections.abc import Iterable
 from statistics import mean
+from time import process_time
 
 import pytest
 from hypothesis import given, settings
@@ -19,7 +20,7 @@ from balancer.core.plan.rules import why_not
 from balancer.core.planner import Planner
 from balancer.core.queue_order import Queue, QueueOrder
 from balancer.core.settings import PoolSettings
-from balancer.core.view import FreeAgent, FreeClass, Head, LaneView, RoleView, View
+from balancer.core.view import FreeAgent, FreeClass, Head, LaneView, Named, RoleView, View
 from balancer.simulate.fleet import make_fleet
 from balancer.simulate.load import scaled_arrivals
 from balancer.simulate.trace import make_trace
@@ -257,3 +258,30 @@ def test_a_bounded_view_of_many_agents_plans_as_well_as_the_whole(load: float) -
         return mean(end - ready for end, ready in zip(run.end_s, run.ready_s, strict=True))
 
     assert mean_flow_s(bounded=True) == pytest.approx(mean_flow_s(bounded=False), rel=0.01)
+
+
+def test_a_plan_with_64_lanes_of_failed_tasks_and_256_classes_is_quick() -> None:
+    """Each class with eight agents, each task failed on twelve: looking at all for each took half a second."""
+    kinds = [AgentClass("dev", (), 2, ((f"s{n}", 1),)) for n in range(256)]
+    ids = [[f"a{k}x{n}" for k in range(8)] for n in range(256)]
+    classes = [
+        FreeClass(kind, 8, [FreeAgent(id_, "", 2, 0, 1.0, 0) for id_ in own])
+        for kind, own in zip(kinds, ids, strict=True)
+    ]
+    named = {one.id: Named(fc.cls, one) for fc in classes[:96] for one in fc.agents}
+    lanes = []
+    for n in range(64):
+        tried = tuple(sorted(ids[(n + k) % 96][k % 8] for k in range(12)))
+        lanes.append(LaneView(Lane("dev", "bug", 1, tried=tried), 1, [Head(float(n), f"t{n}")]))
+    fleet = Fleet([(kind, 16) for kind in kinds])
+    view = View(0, False, [RoleView("dev", lanes, classes, 128, fleet, 0.0, named)])
+
+    took_s = []
+    for _ in range(3):
+        begun_s = process_time()
+        wishes = Planner(FIT).plan(view)
+        took_s.append(process_time() - begun_s)
+        assert len(wishes) == 64
+        assert all(wish.agent not in lanes[int(wish.task[1:])].lane.tried for wish in wishes)
+
+    assert min(took_s) < 0.15

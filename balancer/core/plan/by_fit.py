@@ -222,14 +222,23 @@ def _choose(line: _Line, options: list[_Option], now_ms: int) -> _Choice | None:
 
 
 def _choose_marked(lane: Lane, options: list[_Option], now_ms: int) -> _Choice | None:
-    """The same for a task to which something befell: looks at every agent of the picture."""
-    found = [
-        ((rung.speed * entry[0][0], entry[0][1], *entry[1:3]), (rung, ranked, at))
-        for rung, ranked in options
-        for at, entry in enumerate(ranked.entries)
-        if not room_rule(lane, entry[3]) and not bars(lane, entry[3], now_ms)
-    ]
-    return min(found, key=lambda each: each[0])[1] if found else None
+    """The same for a task to which something befell: looks at the first agent of a class, and at all of
+    them where that one is out of the question.
+    """
+    best: _Choice | None = None
+    best_key = (0.0, 0, 0, 0)
+    for rung, ranked in options:
+        if rung.speed < -best_key[0]:
+            break
+        for at, entry in enumerate(ranked.entries):
+            if bars(lane, entry[3], now_ms) or room_rule(lane, entry[3]):
+                continue
+            key = (rung.speed * entry[0][0], entry[0][1], *entry[1:3])
+            if best is None or key < best_key:
+                best, best_key = (rung, ranked, at), key
+            if at == 0:
+                break
+    return best
 
 
 def _scores(rung: Rung, agent: FreeAgent, is_preferred: bool) -> Scores:
