@@ -346,7 +346,7 @@ def test_settle_of_a_parent_leaves_its_children_to_release(virtual_pool: Pool) -
         assert complete(virtual_pool) == "ok"
 
     assert seen.state["release t1"] == NOW_US
-    assert not [key for key in seen.state if re.search(r"[ :]c\d+", key)]
+    assert not [key for key in seen.state if re.search(r"[ :]c\d+\b", key)]
 
 
 # --- what is kept of a try ---
