@@ -8,14 +8,15 @@ from typing import NamedTuple
 #: What a pool has once and for all.
 ONCE = {
     "meta", "settings", "roles", "pool", "completed", "dead", "cancelled", "alive", "gone", "agent_timers", "classdef",
-    "classn", "heartbeats", "completions", "events", "rejected", "wake",
+    "classn", "heartbeats", "completions", "events", "rejected", "wake", "est", "est_old",
 }  # fmt: skip
 #: By task: what stays with a finished one until it is forgotten.
 OF_TASK = {"task", "body", "result", "hist"}
 #: By agent, while it is known. Its inbox is an empty stream by then.
 OF_AGENT = {"agent", "inbox"}
-#: While agents and balancers are there: free units by class and by role, the drainers' lock, names of consumers.
-OF_FLEET = {"free", "fc", "drain_lock", "consumer"}
+#: While agents and balancers are there: free units by class and by role, what a role's agents carry, the drainers'
+#: lock, names of consumers.
+OF_FLEET = {"free", "fc", "capacity", "drain_lock", "consumer"}
 
 
 class Expected(NamedTuple):

@@ -112,6 +112,9 @@ GOOD_KEYS = [
     KEYS.agent(A),
     KEYS.inbox(A),
     KEYS.role("dev"),
+    KEYS.est,
+    KEYS.est_old,
+    KEYS.capacity("dev"),
 ]
 EXPECTED = Expected(KEYS.prefix, {"t1"}, {A}, {"dev"})
 
@@ -126,6 +129,7 @@ def test_no_key_of_a_drained_pool_is_left_over() -> None:
     [
         KEYS.leases,
         KEYS.laneref,
+        KEYS.rescore,
         KEYS.held(A),
         KEYS.parents("t1"),
         KEYS.lane("v1"),
