@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from math import exp
 
 from balancer.core.effort import (
     CAP,
@@ -10,6 +11,7 @@ from balancer.core.effort import (
     Cell,
     Estimate,
     Kind,
+    Scale,
     estimate,
     log_factor,
     log_ratio,
@@ -33,6 +35,7 @@ class Ladder:
         self._settings = settings
         self._cells: defaultdict[str, Cell] = defaultdict(Cell)
         self._spread: defaultdict[str, Cell] = defaultdict(Cell)
+        self._scale: defaultdict[str, Scale] = defaultdict(Scale)
 
     def estimate(self, task: Task) -> Estimate:
         """Of a task that is submitted now."""
@@ -40,14 +43,19 @@ class Ladder:
         names = kind.cells()
         spread = variance(self._spread[names[0]], self._spread[names[1]])
         cells = [self._cells[name] for name in names]
-        return estimate(self._prior_ms(task), cells, spread, kind.basis)
+        scale = self._scale[names[1]]
+        return estimate(self._prior_ms(task), cells, spread, scale, kind.basis)
 
     def learn(self, task: Task, work_ms: float) -> None:
         """This task has ended: so long it takes at speed 1."""
         kind = kind_of(task)
         names = kind.cells()
-        x = log_ratio(work_ms, self._prior_ms(task), kind.basis)
-        missed = (x - log_factor([self._cells[name] for name in names])) ** 2
+        prior_ms = self._prior_ms(task)
+        x = log_ratio(work_ms, prior_ms, kind.basis)
+        mean = log_factor([self._cells[name] for name in names])
+        missed = (x - mean) ** 2
+        role = names[1]
+        self._scale[role] = self._scale[role].learn(prior_ms * exp(x), prior_ms * exp(mean))
         for place, name in enumerate(names):
             self._cells[name] = self._cells[name].learn(x, CAP_WIDE if place < WIDE else CAP)
         for name in names[:WIDE]:

@@ -22,6 +22,8 @@ PRIOR_WEIGHT = 0.1
 MOST_ELSEWHERE = math.log(4.0)
 #: A cell forgets: beyond so many observations each new one counts this share. Wide cells, and the others.
 CAP_WIDE, CAP = 500, 30
+#: What a log-normal spread says of means weighs so many observations.
+LIFT_WEIGHT = 20.0
 #: Largest variance that raises a mean, and largest |x| that is believed.
 MAX_VARIANCE, MAX_X = 4.0, 25.0
 #: The same where producers say what they expect: one that says nonsense must not spoil what the others say.
@@ -107,12 +109,45 @@ def variance(of_basis: Cell, of_role: Cell) -> float:
     return of_role.towards(of_basis.mean)
 
 
-def estimate(prior_ms: int, cells: Sequence[Cell], spread: float, basis: str = "m") -> Estimate:
+class Scale(NamedTuple):
+    """How long the tasks of a role took on average, and what the ladder alone had said of them, ms."""
+
+    n: int = 0
+    work_ms: float = 0.0
+    median_ms: float = 0.0
+
+    def learn(self, work_ms: float, median_ms: float) -> Scale:
+        """With one more task."""
+        n, work = Cell(self.n, self.work_ms).learn(work_ms, CAP_WIDE)
+        return Scale(n, work, Cell(self.n, self.median_ms).learn(median_ms, CAP_WIDE).mean)
+
+    def lift(self, spread: float) -> float:
+        """By how much means lie above what the ladder says of logarithms: as much as was seen, never more than
+        a log-normal spread says, for real durations have an end.
+        """
+        most = math.exp(min(spread, MAX_VARIANCE) / 2)
+        if not self.median_ms:
+            return most
+        seen = Cell(self.n, self.work_ms / self.median_ms).towards(most, LIFT_WEIGHT)
+        return max(1.0, min(most, seen))
+
+
+#: Of a role that has finished nothing.
+UNSEEN = Scale()
+
+
+def estimate(
+    prior_ms: int,
+    cells: Sequence[Cell],
+    spread: float,
+    scale: Scale = UNSEEN,
+    basis: str = "m",
+) -> Estimate:
     """The estimate of a task with these cells (widest first: basis, role, role and category, ...)."""
     mean = log_factor(cells)
     if basis == "e":
         spread = min(spread, MAX_VARIANCE_SAID)
-    expected = _bounded(prior_ms * math.exp(mean + min(spread, MAX_VARIANCE) / 2))
+    expected = _bounded(prior_ms * math.exp(mean) * scale.lift(spread))
     high = _bounded(prior_ms * math.exp(mean + P90 * math.sqrt(spread)))
     return Estimate(expected, high, cells[2].n or cells[1].n, prior_ms)
 

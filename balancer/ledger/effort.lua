@@ -6,8 +6,9 @@ local FEW = 20
 local function cell(name)
   local c = CELLS[name]
   if not c then
-    -- n2 and var: of what the ladder left unexplained; scored: the mean when the waiting tasks were last scored.
-    c = { name = name, n = 0, mean = 0, n2 = 0, var = 0, scored = 0 }
+    -- n2 and var: of what the ladder left unexplained; scored: the mean when the waiting tasks were last scored; work and median: how long
+    -- tasks took, and what the ladder alone had said, ms.
+    c = { name = name, n = 0, mean = 0, n2 = 0, var = 0, scored = 0, work = 0, median = 0 }
     CELLS[name] = c
     UNREAD[#UNREAD + 1] = c
   end
@@ -43,9 +44,10 @@ local function read_from(key, cells)
   for i, text in ipairs(redis.call('HMGET', key, unpack(names))) do
     local c = cells[i]
     if text then
-      local n, mean, n2, var, scored = string.match(text, '^(%d+) (%S+) ?(%S*) ?(%S*) ?(%S*)$')
+      local n, mean, n2, var, scored, work, median = string.match(text, '^(%d+) (%S+) ?(%S*) ?(%S*) ?(%S*) ?(%S*) ?(%S*)$')
       c.n, c.mean = tonumber(n) or 0, tonumber(mean) or 0
       c.n2, c.var, c.scored = tonumber(n2) or 0, tonumber(var) or 0, tonumber(scored) or 0
+      c.work, c.median = tonumber(work) or 0, tonumber(median) or 0
     else
       missing[#missing + 1] = c
     end
@@ -81,6 +83,13 @@ local function variance(kind)
   return (of_role.n2 * of_role.var + 3 * kind[1].var) / (of_role.n2 + 3)
 end
 
+-- By how much means lie above what the ladder says of logarithms: as much as was seen of the role, never more than a log-normal spread says.
+local function lift(kind, var)
+  local most, c = math.exp(math.min(var, 4) / 2), kind[2]
+  if c.median == 0 then return most end
+  return math.max(1, math.min(most, (c.n2 * c.work / c.median + 20 * most) / (c.n2 + 20)))
+end
+
 local function bounded_ms(ms) return math.floor(math.max(1, math.min(31536000000, ms)) + 0.5) end
 
 -- est_ms|p90_ms|n|prior_ms, as a task keeps it. The cells have been read.
@@ -88,7 +97,7 @@ local function estimate_of(kind, prior_ms)
   local packed = kind.packed[prior_ms]
   if not packed then
     local mean, var = log_factor(kind), math.min(variance(kind), kind.most_var)
-    packed = string.format('%d|%d|%d|%d', bounded_ms(prior_ms * math.exp(mean + math.min(var, 4) / 2)),
+    packed = string.format('%d|%d|%d|%d', bounded_ms(prior_ms * math.exp(mean) * lift(kind, var)),
       bounded_ms(prior_ms * math.exp(mean + 1.2816 * math.sqrt(var))), kind[3].n > 0 and kind[3].n or kind[2].n, prior_ms)
     kind.packed[prior_ms] = packed
   end

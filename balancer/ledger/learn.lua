@@ -39,7 +39,7 @@ local function begin(kind)
   local var = variance(kind)
   -- Only a ladder that knows the work can tell how fast an agent was.
   kind.mean, kind.var, kind.is_known = log_factor(kind), var, kind[2].n >= FEW and kind[3].n >= 8
-  kind.k, kind.sum, kind.squares, kind.errors, kind.took_ms = 0, 0, 0, 0, 0
+  kind.k, kind.sum, kind.squares, kind.errors, kind.took_ms, kind.work, kind.median = 0, 0, 0, 0, 0, 0, 0
   return kind.mean
 end
 
@@ -56,6 +56,7 @@ local function learn(t)
   if is_paced then note_try(a, 1) end
   kind.k, kind.sum, kind.squares = kind.k + 1, kind.sum + x, kind.squares + (x - mean) * (x - mean)
   kind.errors, kind.took_ms = kind.errors + math.abs(x - facts.log_ratio), kind.took_ms + took_ms
+  kind.work, kind.median = kind.work + math.exp(facts.log_prior + x), kind.median + math.exp(facts.log_prior + mean)
 end
 
 local function gather(c, sum, k) c.sum, c.k = (c.sum or 0) + sum, (c.k or 0) + k end
@@ -73,14 +74,16 @@ end
 local function save_wide(c, role)
   if c.n > 0 then
     local n2 = math.min(c.n2 + c.k, 500)
-    c.n2, c.var = n2, c.var + (c.squares / c.k - c.var) * math.min(1, c.k / n2)
+    local share = math.min(1, c.k / n2)
+    c.n2, c.var = n2, c.var + (c.squares / c.k - c.var) * share
+    c.work, c.median = c.work + (c.works / c.k - c.work) * share, c.median + (c.medians / c.k - c.median) * share
   end
   observe_all(c, c.sum, c.k, 500)
   if role and c.n >= FEW and math.abs(c.mean - c.scored) > 0.6931 then
     c.scored = c.mean
     redis.call('HSET', K.rescore, role, str(math.max(now_us, clock_us)) .. '|0|')
   end
-  return string.format('%d %.4f %d %.4f %.4f', c.n, c.mean, c.n2, c.var, c.scored)
+  return string.format('%d %.4f %d %.4f %.4f %.0f %.0f', c.n, c.mean, c.n2, c.var, c.scored, c.work, c.median)
 end
 
 -- Cells live in two generations: a full one becomes the old one, and what nobody needed since is forgotten.
@@ -89,7 +92,10 @@ local function save_cells(kinds)
   for _, kind in pairs(kinds) do
     for i, c in ipairs(kind) do
       gather(c, kind.sum, kind.k)
-      if i <= 2 then wide[c], c.squares = i == 2 and kind.role, (c.squares or 0) + kind.squares end
+      if i <= 2 then
+        wide[c], c.squares = i == 2 and kind.role, (c.squares or 0) + kind.squares
+        c.works, c.medians = (c.works or 0) + kind.work, (c.medians or 0) + kind.median
+      end
     end
     for _, c in ipairs(kind.errs) do gather(c, kind.errors, kind.k) end
     took[kind.role] = took[kind.role] or { 0, 0 }

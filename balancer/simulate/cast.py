@@ -21,6 +21,8 @@ from balancer.trace import Row
 INTERVAL_MS, TTL_MS = 5_000, 15_000
 #: Health cannot be declared: it is how old the last heartbeat is. Ages, in milliseconds, that stand for the steps.
 AGES_MS = {1.0: 0, 0.8: 8_500, 0.5: 12_000}
+#: Whole numbers below it are values of a scale, such as story points.
+LONGEST_SCALE = 32
 #: Of completions that were never in the stream: acknowledging and deleting them does nothing.
 NO_ENTRY = "1-1"
 
@@ -52,7 +54,9 @@ def task_of(row: Row, *, foretold: bool = False) -> Task:
 
 
 def features_of(text: str) -> dict[str, str | int | float | bool]:
-    """What stands in a trace as `sp=3` or `cpu_milli=4000 gpu=1`; numbers are numbers."""
+    """What stands in a trace as `sp=3` or `cpu_milli=4000 gpu=1`. Numbers are numbers, but those of a short scale
+    are said as texts: numbers count by power of two only.
+    """
     pairs = (part.partition("=") for part in text.split())
     return {name: _value(value) for name, _, value in pairs}
 
@@ -62,7 +66,8 @@ def _value(text: str) -> str | float:
         number = float(text)
     except ValueError:
         return text
-    return number if math.isfinite(number) else text
+    is_scale = number.is_integer() and 0 <= number < LONGEST_SCALE
+    return text if is_scale or not math.isfinite(number) else number
 
 
 def heartbeats(

@@ -249,6 +249,7 @@ def test_features_are_read_as_they_stand_in_traces() -> None:
         "app": "1000genome",
         "x": -1.5,
     }
+    assert features_of("sp=8 lines=32") == {"sp": "8", "lines": 32}
     assert features_of("") == {}
     assert features_of("x=nan y=1e999") == {"x": "nan", "y": "1e999"}
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from balancer.core import effort
-from balancer.core.effort import Cell, Estimate, Kind, log_ratio
+from balancer.core.effort import Cell, Estimate, Kind, Scale, log_ratio
 from balancer.core.hints import features_text, short_name
 from balancer.core.lanes import AgentClass, read_class
 from balancer.core.model import Task
@@ -41,24 +41,29 @@ class Twin:
     def __init__(self) -> None:
         self.cells: dict[str, Cell] = {}
         self.spread: dict[str, Cell] = {}
+        self.scale: dict[str, Scale] = {}
 
     def estimate(self, task: Task, settings: PoolSettings) -> Estimate:
         kind, prior_ms = kind_of(task), prior_of(task, settings)
         cells = [self.cells.get(name, Cell()) for name in kind.cells()]
         basis, role = (self.spread.get(name, Cell()) for name in kind.cells()[:2])
+        scale = self.scale.get(kind.cells()[1], Scale())
         spread = effort.variance(basis, role)
-        return effort.estimate(prior_ms, cells, spread, kind.basis)
+        return effort.estimate(prior_ms, cells, spread, scale, kind.basis)
 
     def learn(self, task: Task, settings: PoolSettings, work_ms: float) -> None:
         kind, prior_ms = kind_of(task), prior_of(task, settings)
         names, x = kind.cells(), log_ratio(work_ms, prior_ms, kind.basis)
         cells = [self.cells.get(name, Cell()) for name in names]
-        residual = (x - effort.log_factor(cells)) ** 2
+        mean = effort.log_factor(cells)
+        residual = (x - mean) ** 2
         for at, (name, cell) in enumerate(zip(names, cells, strict=True)):
             is_wide = at < 2
             if is_wide and cell.n:
                 known = self.spread.get(name, Cell())
                 self.spread[name] = known.learn(residual, effort.CAP_WIDE)
+                said_ms, median_ms = prior_ms * math.exp(x), prior_ms * math.exp(mean)
+                self.scale[name] = self.scale.get(name, Scale()).learn(said_ms, median_ms)
             self.cells[name] = cell.learn(x, effort.CAP_WIDE if is_wide else effort.CAP)
 
 
@@ -134,6 +139,21 @@ def test_first_estimate_is_the_prior(virtual_pool: Pool) -> None:
 
     assert stored(virtual_pool) == (5_400_000, 5_400_000, 0, 5_400_000)
     assert stored(virtual_pool, "t2") == (7_500, 7_500, 0, 7_500)
+
+
+def test_means_are_no_higher_than_what_was_seen(virtual_pool: Pool, clock: Clock) -> None:
+    """A log-normal spread would say three times as much of durations that have an end."""
+    rng = random.Random(5)
+    beat(virtual_pool)
+    said_ms = took_in_all_ms = 0
+    for i in range(400):
+        took_ms = round(math.exp(rng.uniform(math.log(10_000), math.log(1_000_000))))
+        run(virtual_pool, clock, f"t{i}", took_ms)
+        if i >= 100:
+            said_ms += stored(virtual_pool, f"t{i}").mean_ms
+            took_in_all_ms += took_ms
+
+    assert said_ms == pytest.approx(took_in_all_ms, rel=0.15)
 
 
 def test_nine_of_ten_fall_below_p90(virtual_pool: Pool, clock: Clock) -> None:

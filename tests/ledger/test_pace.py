@@ -185,7 +185,7 @@ def _spread(pool: Pool) -> float:
     """What the ladder of the role has left unexplained so far."""
     texts = pool.client.hmget(pool.keys.est, "m", "m:dev")
     words = [(text or "").split(" ") for text in texts]
-    basis, role = (Cell(int(w[2]), float(w[3])) if len(w) == 5 else Cell() for w in words)
+    basis, role = (Cell(int(w[2]), float(w[3])) if len(w) == 7 else Cell() for w in words)
     return variance(basis, role)
 
 

@@ -137,7 +137,7 @@ def test_submit_with_open_parents_blocks_the_child(virtual_pool: Pool) -> None:
     assert seen.state == {
         **fields("task:t1", state="blocked", role="dev", category="general", cost="1", lane=LANE),
         **fields("task:t1", accepted_us=str(accepted), ready_us=str(accepted)),
-        **fields("task:t1", order_us=str(accepted - MEDIUM_US), e="2233|2233|1|3600000"),
+        **fields("task:t1", order_us=str(accepted - MEDIUM_US), e="2320|2320|1|3600000"),
         "blocked t1": accepted,
         **fields("parents:t1", p1=True, p2=True),
         "children:p1 t1": accepted,
@@ -196,7 +196,7 @@ def test_submit_with_failed_parent_is_dead_at_once(virtual_pool: Pool, parent: s
             accepted_us=at,
             ready_us=at,
             order_us=str(clock_us + 1 - MEDIUM_US),
-            e="2550|2550|1|3600000",
+            e="2683|2683|1|3600000",
         ),
         **fields("task:t1", ended_us=str(NOW_US), reason="parent_failed", took_ms="0"),
         "dead t1": NOW_US,
