@@ -30,6 +30,8 @@ MAX_VARIANCE, MAX_X = 4.0, 25.0
 MAX_VARIANCE_SAID, MAX_X_SAID = 1.0, math.log(100)
 #: Bounds of work, priors and estimates, milliseconds: a year is long enough.
 MIN_MS, MAX_MS = 1, 365 * 86_400_000
+#: A task that runs past its estimate is taken to need so many times what it has run.
+OVERRUN = 1.5
 #: Of the normal distribution: nine of ten fall below the mean plus so many deviations.
 P90 = 1.2816
 
@@ -156,6 +158,11 @@ def log_ratio(work_ms: float, prior_ms: float, basis: str = "m") -> float:
     """ln(work / prior), within bounds."""
     most = MAX_X_SAID if basis == "e" else MAX_X
     return max(-most, min(most, math.log(max(MIN_MS, work_ms) / prior_ms)))
+
+
+def left_s(elapsed_s: float, estimate_s: float) -> float:
+    """What a running task still needs."""
+    return (OVERRUN * elapsed_s if elapsed_s > estimate_s else estimate_s) - elapsed_s
 
 
 def _bounded(ms: float) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from balancer.core.effort import Estimate
+from balancer.core.effort import Estimate, left_s
 from balancer.core.model import TaskState
 from balancer.ledger import read
 from balancer.ledger.commit import Grant
@@ -89,8 +89,7 @@ def effort_of(pool: PoolRef, task_id: str) -> Exchange[Effort | None]:
 
 
 def _remaining_s(expected_s: float, state: str, grant: str | None, now: float) -> float:
-    """Of one task that has not ended. One that runs longer than expected takes half as long again."""
+    """Of one task that has not ended."""
     if state != TaskState.ASSIGNED or not grant:
         return expected_s
-    elapsed_s = max(0.0, now - Grant.read(grant).granted_us / 1e6)
-    return max(expected_s, 1.5 * elapsed_s) - elapsed_s
+    return left_s(max(0.0, now - Grant.read(grant).granted_us / 1e6), expected_s)

@@ -94,7 +94,7 @@ class Viewer:
             pairs = zip(lanes, texts, strict=True)
             self._lanes |= {id_: read_lane(text) for id_, text in pairs if text}
         moved = [role for role in roles if self._fleets.get(role.name, _NONE)[0] != role.fleet_ver]
-        compared = [self._read_capacity(role.name) for role in moved]
+        compared = self._read_capacities([role.name for role in moved])
         named = [[cid for cid, _ in role.named] for role in roles]
         self._learn_classes(
             [*(id_ for role in roles for id_, *_ in role.classes), *chain(*named, *compared)]
@@ -103,11 +103,14 @@ class Viewer:
             known = [(self._classes[id_], n) for id_, n in units.items() if id_ in self._classes]
             self._fleets[role.name] = (role.fleet_ver, Fleet(known))
 
-    def _read_capacity(self, role: str) -> dict[str, int]:
-        """The units of those who accept work, by class."""
-        key = self._pool.keys.capacity(role)
-        found = self._pool.client.zrevrange(key, 0, COMPARED - 1, withscores=True)
-        return {id_: int(units) for id_, units in found}
+    def _read_capacities(self, roles: list[str]) -> list[dict[str, int]]:
+        """The units of those who accept work, by class; in one round trip for all roles."""
+        if not roles:
+            return []
+        pipe = self._pool.client.pipeline(transaction=False)
+        for role in roles:
+            pipe.zrevrange(self._pool.keys.capacity(role), 0, COMPARED - 1, withscores=True)
+        return [{id_: int(units) for id_, units in found} for found in pipe.execute()]
 
     def _learn_classes(self, ids: Iterable[str]) -> None:
         new = [id_ for id_ in dict.fromkeys(ids) if id_ not in self._classes]

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from balancer.core.errors import BalancerError
-from balancer.core.planner import Planner, leaves_nothing
+from balancer.core.planner import NOBODY, Planner
 from balancer.core.settings import PoolSettings
 from balancer.ledger import commit, settle
 from balancer.ledger.beat import CAP_STARTS, beat
@@ -162,16 +162,18 @@ class _Replay:
         """View, plan, commit until nothing fits, as a drainer does; where nothing waits or nothing is free
         there is nothing to look at.
         """
-        page = 0
+        page, kept = 0, NOBODY
         while self._books.may_fit:
             look = Begun(self._viewer.looked(page))
             self._say(look)
-            proposals = self._planner.plan(look.answer)
+            proposals, is_last, kept = self._planner.decide(
+                look.answer, kept=kept if page else NOBODY
+            )
             if proposals:
                 self._owe(commit.commit.steps(self._pool, proposals), _check_committed)
                 for proposal in proposals:
                     self._books.start(proposal)
-                if leaves_nothing(look.answer, proposals):
+                if is_last:
                     return
             elif look.answer.more:
                 page += 1

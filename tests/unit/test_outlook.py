@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from balancer.core.effort import left_s
 from balancer.core.explain.answer import Examined, Span
 from balancer.core.explain.judge import Judge
-from balancer.core.explain.outlook import left_s, running_outlook, waiting_outlook
+from balancer.core.explain.outlook import running_outlook, waiting_outlook
 from balancer.core.explain.picture import Ahead, Picture, Running, Seen
 from balancer.core.fleet import Fleet
 from balancer.core.lanes import AgentClass, Lane

@@ -9,22 +9,14 @@ from __future__ import annotations
 from collections import defaultdict
 from heapq import heapify, heappop, heappush
 
+from balancer.core.effort import left_s
 from balancer.core.explain.answer import Outlook, Span
 from balancer.core.explain.judge import Judge
 from balancer.core.explain.picture import Running, Seen
 from balancer.core.lanes import feasible
 
-#: A running task past its estimate is taken to need so many times what it has run.
-OVERRUN = 1.5
 #: Most units that are followed one by one.
 MOST_UNITS = 4_096
-
-
-def left_s(elapsed_s: float, estimate_s: float) -> float:
-    """What a running task still needs: past its estimate it counts as 1.5 times what it has run."""
-    if elapsed_s > estimate_s:
-        estimate_s = max(estimate_s, OVERRUN * elapsed_s)
-    return max(0.0, estimate_s - elapsed_s)
 
 
 def running_outlook(elapsed_s: float, estimate_s: float, p90_s: float) -> Outlook:
