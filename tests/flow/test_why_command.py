@@ -272,6 +272,10 @@ def test_without_a_balancer(
 ) -> None:
     stage.agent("m1")
     wait_until(lambda: knows(stage, "m1"), "m1 is known")
+    pool = stage.producer.pool
+    wait_until(
+        lambda: int(pool.client.hget(pool.keys.meta, "last_tick_ms") or 0), "a balancer has ticked"
+    )
     stage.balancers.send_signal(signal.SIGSTOP)
     try:
         stage.task("m-1")
