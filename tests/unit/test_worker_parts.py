@@ -16,7 +16,7 @@ from balancer.protocol import BadEvent, Status, is_name
 from worker import Agent
 from worker.command import read_output
 from worker.executor import describe_error, encode_result, is_async
-from worker.guardian import guard
+from worker.guardian import guard, marked
 from worker.lease import Lease, Phase, read_lease
 from worker.leases import REMEMBERED, REPORT_AGAIN_S, Leases
 from worker.program_agent import default_id
@@ -325,5 +325,21 @@ def test_the_guardian_kills_the_groups_that_are_left_and_all_that_carries_the_ma
         assert [process.poll() for process in (ended, other, alike)] == [None] * 3
     finally:
         for process in (left, ended, other, marked, alike):
+            process.kill()
+            process.wait()
+
+
+def test_the_guardian_passes_over_no_program_that_is_being_loaded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for _ in range(50):
+        process = subprocess.Popen(["sleep", "60"], env={"PATH": os.environ["PATH"], "MARK": "m1"})
+        try:
+            with monkeypatch.context() as patch:
+                # Looked at right away, not after all others of the machine: mostly it is not loaded yet.
+                patch.setattr(os, "listdir", lambda of, pid=process.pid: [str(pid)])
+                found = list(marked("MARK=m1"))
+            assert found == [process.pid]
+        finally:
             process.kill()
             process.wait()
