@@ -21,6 +21,7 @@ def show_why(why: Why, as_json: bool) -> None:
     output.write(printable(why.text))
     rows = {
         "reason": why.code.value,
+        "besides": why.besides.value if why.besides else None,
         "state": why.state.value,
         "place": _place(why),
         "starts": _span(why.outlook.starts_in) if why.outlook else None,
@@ -42,7 +43,10 @@ def show_why(why: Why, as_json: bool) -> None:
 def _place(why: Why) -> str | None:
     if why.position is None:
         return None
-    return f"{why.position} in line{'' if why.is_position_exact else ', or later'}"
+    later = "" if why.is_position_exact else ", or later"
+    left_out = output.count(why.unplaceable_ahead, "task")
+    more = f"; {left_out} before it that no agent could have" if why.unplaceable_ahead else ""
+    return f"{why.position} in line{later}{more}"
 
 
 def _span(span: Span | None) -> str | None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -168,3 +169,11 @@ def feasible(lane: Lane, cls: AgentClass) -> bool:
         return False
     levels = dict(cls.skills)
     return all(levels.get(skill, 0) >= level for skill, level in lane.requires)
+
+
+def is_unplaceable(lane: Lane, classes: Iterable[tuple[AgentClass, int]]) -> bool:
+    """Whether there are agents that accept work, each class with the units of all of them, and none of them
+    could have a task of this lane.
+    """
+    known = [cls for cls, _ in classes]
+    return bool(known) and not any(feasible(lane, cls) for cls in known)

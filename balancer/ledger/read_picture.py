@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from balancer.core.explain.answer import Examined
 from balancer.core.explain.picture import Ahead, Picture, Running, Seen
 from balancer.core.fleet import Fleet
-from balancer.core.lanes import AgentClass, Lane
+from balancer.core.lanes import AgentClass, Lane, is_unplaceable
 from balancer.core.turns import Order
 from balancer.core.view import FreeAgent, FreeClass, Head, LaneView, Named, RoleView, View
 from balancer.ledger.view import UNKNOWN_S, read_heads
@@ -61,7 +61,7 @@ class LaneRead(NamedTuple):
 
 
 class Found(NamedTuple):
-    """All that was read. `facts`: fields d, e and p by task."""
+    """All that was read. `facts`: fields d, e, p, state and lane by task."""
 
     around: Around
     counts: Counts
@@ -71,6 +71,11 @@ class Found(NamedTuple):
     agents: Sequence[Seen]
     running: Sequence[Running]
     looked_at: int
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all live agents were looked at: then nothing else says what units there are."""
+        return self.looked_at >= self.counts.alive_of
 
 
 def effort_ms(effort: str | None) -> tuple[int, int]:
@@ -87,14 +92,17 @@ def picture_of(found: Found) -> Picture:
     shown = {lane.id: _heads(found, lane.heads) for lane in found.lanes}
     (head,) = _heads(found, [(own_id, around.order_us)])
     own = next((lane for lane in found.lanes if lane.id == around.fields["lane"]), None)
+    open_ = _units(found, counts.capacity, _all_units)
+    free = _units(found, counts.free, _free_units)
+    able = [lane for lane in found.lanes if not is_unplaceable(lane.lane, open_.items())]
     ahead = [
         Ahead(one.order_us, lane.lane, one.estimate_s, _p90_s(found, one.task))
-        for lane in found.lanes
+        for lane in able
         for one in shown[lane.id]
         if one.order_us < around.order_us
     ]
     return Picture(
-        view=View(around.now_us // 1_000, False, [_role_view(found, shown)]),
+        view=View(around.now_us // 1_000, False, [_role_view(found, shown, open_, free)]),
         lane=counts.lane,
         head=head,
         p90_s=_p90_s(found, own_id),
@@ -103,10 +111,12 @@ def picture_of(found: Found) -> Picture:
         is_paused="paused" in counts.counters,
         agents=list(found.agents),
         class_ids={cls: id_ for id_, cls in found.classes.items()},
-        live=int(counts.counters.get("agents", 0)),
-        free_units=_by_class(found, counts.free),
+        live=len(found.agents) if found.is_whole else int(counts.counters.get("agents", 0)),
+        free_units=free,
         ahead=ahead,
-        ahead_of=sum(lane.before for lane in found.lanes),
+        ahead_of=sum(lane.before for lane in able),
+        unplaceable_ahead=sum(lane.before for lane in found.lanes)
+        - sum(lane.before for lane in able),
         running=list(found.running),
         is_served=around.unserved["is_served"],
         unserved_s=around.unserved["unserved_s"],
@@ -122,22 +132,27 @@ def picture_of(found: Found) -> Picture:
     )
 
 
-def _role_view(found: Found, shown: Mapping[str, list[Head]]) -> RoleView:
+def _role_view(
+    found: Found,
+    shown: Mapping[str, list[Head]],
+    open_: Mapping[AgentClass, int],
+    free_units: Mapping[AgentClass, int],
+) -> RoleView:
     counts = found.counts
     accepting = [seen for seen in found.agents if seen.refusal is None]
-    free: dict[str, list[FreeAgent]] = {id_: [] for id_ in counts.free if id_ in found.classes}
+    free: dict[AgentClass, list[FreeAgent]] = {cls: [] for cls in free_units}
     for seen in accepting:
-        if seen.class_id in free and seen.agent.used < seen.agent.max_concurrent:
-            free[seen.class_id].append(seen.agent)
+        if seen.cls in free and _free_units(seen):
+            free[seen.cls].append(seen.agent)
     for agents in free.values():
         agents.sort(key=_in_turn)
     waiting = sum(lane.size for lane in found.lanes)
     return RoleView(
         found.around.fields["role"],
         [LaneView(lane.lane, lane.size, shown[lane.id], lane.id) for lane in found.lanes],
-        [FreeClass(found.classes[id_], len(some), some) for id_, some in free.items()],
-        min(MOST_UNITS, sum(counts.free.values()), waiting),
-        Fleet(_by_class(found, counts.capacity).items()),
+        [FreeClass(cls, len(some), some) for cls, some in free.items()],
+        min(MOST_UNITS, sum(free_units.values()), waiting),
+        Fleet(open_.items()),
         float(counts.counters.get("service_us", 0)) / 1_000_000,
         {seen.agent.id: Named(seen.cls, seen.agent) for seen in accepting},
     )
@@ -149,18 +164,36 @@ def _in_turn(agent: FreeAgent) -> tuple[float, int, int, str]:
     return (-agent.turn, load, agent.freed_us // 1_000, agent.id)
 
 
-def _by_class(found: Found, units: Mapping[str, int]) -> dict[AgentClass, int]:
+def _all_units(seen: Seen) -> int:
+    return seen.agent.max_concurrent
+
+
+def _free_units(seen: Seen) -> int:
+    return max(0, seen.agent.max_concurrent - seen.agent.used)
+
+
+def _units(
+    found: Found, index: Mapping[str, int], units_of: Callable[[Seen], int]
+) -> dict[AgentClass, int]:
+    """Units of the agents that accept work, by class, the most first: as those have them that were looked at, and
+    where some were not, as the index says.
+    """
     sums: dict[AgentClass, int] = {}
-    for id_, n in units.items():
-        if cls := found.classes.get(id_):
-            sums[cls] = sums.get(cls, 0) + n
-    return sums
+    for seen in found.agents:
+        if seen.refusal is None and (units := units_of(seen)):
+            sums[seen.cls] = sums.get(seen.cls, 0) + units
+    if not found.is_whole:
+        for id_, units in index.items():
+            if cls := found.classes.get(id_):
+                sums[cls] = max(units, sums.get(cls, 0))
+    ids = {cls: id_ for id_, cls in found.classes.items()}
+    return dict(sorted(sums.items(), key=lambda each: (each[1], ids[each[0]]), reverse=True))
 
 
 def _heads(found: Found, tasks: Sequence[tuple[str, float]]) -> list[Head]:
     words: list[str] = []
     for task, at_us in tasks:
-        d, e, p = found.facts[task]
+        d, e, p, *_ = found.facts[task]
         words += [task, str(at_us), e or "", (d or "")[:1] + (p or "")]
     return read_heads(words)
 

@@ -31,11 +31,20 @@ from balancer.ledger.read_picture import (
 
 #: What is looked at, at most. Tasks: heads of lanes, and leases.
 MOST_AGENTS, MOST_CLASSES, MOST_LANES, MOST_TASKS = 1_000, 256, 256, 1_000
-_AGENT = ("role", "class", "max", "used", "n", "freed_us", "beat_ms", "d", "mode", "admin", "turn")
+_AGENT = (
+    *("role", "class", "max", "used", "n", "freed_us", "beat_ms", "d", "mode", "admin", "turn"),
+    "state",
+)
+#: What is read of a task; the last two say whether it is where it was.
+_TASK = ("d", "e", "p", "state", "lane")
 
 
 def read_role(pool: PoolRef, around: Around) -> Exchange[Picture | None]:
-    """The role of a task. None when the task has left its lane meanwhile, and nothing describes that any more."""
+    """The role of a task. None when the task has moved meanwhile, and nothing describes where it was any more.
+
+    The pool works on between two round trips. So all that says who has room for what comes of one, the one that
+    reads the agents: who is full, what is free, and which tasks still wait.
+    """
     counts = yield from _read_counts(pool, around)
     if counts is None:
         return None
@@ -43,17 +52,20 @@ def read_role(pool: PoolRef, around: Around) -> Exchange[Picture | None]:
     first = yield from _first_free(pool, counts, classes)
     ids = list(dict.fromkeys([*counts.lane.tried, *counts.lane.avoid, *first, *counts.alive]))
     ids = ids[:MOST_AGENTS]
-    heads = [task for lane in lanes for task, _ in lane.heads]
-    own = around.task_id
-    replies = yield [
-        *(("HMGET", pool.keys.task(task), "d", "e", "p") for task in [*heads, own]),
+    tasks = [*(task for lane in lanes for task, _ in lane.heads), around.task_id]
+    role = around.fields["role"]
+    free, *replies = yield [
+        ("ZREVRANGE", pool.keys.free_units(role), 0, MOST_CLASSES - 1, "WITHSCORES"),
         *(("HMGET", pool.keys.agent(id_), *_AGENT) for id_ in ids),
+        *(("HMGET", pool.keys.task(task), *_TASK) for task in tasks),
     ]
-    facts = dict(zip([*heads, own], replies, strict=False))
+    facts = dict(zip(tasks, replies[len(ids) :], strict=True))
+    if facts[around.task_id][3:] != [around.fields["state"], around.fields.get("lane")]:
+        return None
     rows = {
-        id_: dict(zip(_AGENT, row, strict=True))
-        for id_, row in zip(ids, replies[len(heads) + 1 :], strict=True)
-        if row[0] == around.fields["role"]
+        id_: row
+        for id_, reply in zip(ids, replies, strict=False)
+        if (row := dict(zip(_AGENT, reply, strict=True)))["role"] == role and row["state"] == "live"
     }
     unknown = {row["class"] for row in rows.values()} - classes.keys()
     classes |= yield from _read_classes(pool, sorted(unknown))
@@ -63,7 +75,20 @@ def read_role(pool: PoolRef, around: Around) -> Exchange[Picture | None]:
         if row["class"] in classes
     ]
     running = yield from _read_running(pool, around, counts.lane, agents, rows)
+    lanes = [_waiting(lane, facts, around) for lane in lanes]
+    counts = counts._replace(free={id_: int(units) for id_, units in free})
     return picture_of(Found(around, counts, classes, lanes, facts, agents, running, len(ids)))
+
+
+def _waiting(lane: LaneRead, facts: Mapping[str, Sequence[str | None]], around: Around) -> LaneRead:
+    """The lane without those that have left it since it was read."""
+    heads = [(task, at) for task, at in lane.heads if facts[task][3:] == ["pending", lane.id]]
+    gone = len(lane.heads) - len(heads)
+    if not gone:
+        return lane
+    before = sum(at < around.order_us for _, at in lane.heads)
+    before -= sum(at < around.order_us for _, at in heads)
+    return lane._replace(heads=heads, size=lane.size - gone, before=lane.before - before)
 
 
 def _read_counts(pool: PoolRef, around: Around) -> Exchange[Counts | None]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from balancer.core.explain.short import is_unplaceable, shortage
-from balancer.core.lanes import AgentClass, Lane, read_class, read_lane
+from balancer.core.explain.short import shortage
+from balancer.core.lanes import AgentClass, Lane, is_unplaceable, read_class, read_lane
 from balancer.ledger.exchange import Exchange, exchange
 from balancer.ledger.pool import PoolRef
 

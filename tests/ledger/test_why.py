@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Callable, Generator
 from pathlib import Path
@@ -182,8 +183,8 @@ def guarded(pool: Pool, clock: Clock) -> str:
     beat(pool, "slow", speed=0.5)
     pool.client.hset(pool.keys.role("dev"), "service_us", 450_000_000)
     return (
-        "Faster agents (2 units, up to speed 8) should have done it in 15 min, those that have room in 2 h;"
-        " it waits for the faster ones for 22 min more at most."
+        "Faster agents (2 units, up to speed 8) should start it in 59 s and have done it in 8 min; those that"
+        " have room would take 2 h. It waits for the faster ones for 22 min at most."
     )
 
 
@@ -214,7 +215,7 @@ def unserved(pool: Pool, clock: Clock) -> str:
     submit(pool, "t1")
     # Nobody applies heartbeats meanwhile, so the silence of a1 says nothing.
     clock.advance(200)
-    return "Nothing keeps it waiting but that no balancer serves the pool, since 3 min."
+    return "No balancer serves the pool, since 3 min: nothing is given to agents, nor is heard what they say."
 
 
 def assigned(pool: Pool, clock: Clock) -> str:
@@ -417,15 +418,37 @@ def test_agents_that_have_no_room_anyway_are_busy_whatever_the_task_has_been_thr
     assert (answer.code, answer.excluded) == (Code.ALL_BUSY, {"tried": 1, "full": 1})
 
 
-def test_the_guard_counts_what_stands_in_the_lane_from_the_task_on(fit: Pool, clock: Clock) -> None:
+def test_the_guard_lets_go_by_what_stands_in_the_lane_from_the_task_on(
+    fit: Pool, clock: Clock
+) -> None:
     guarded(fit, clock)
     submit(fit, "t2")
     first, second = ask(fit, "t1").guard, ask(fit, "t2").guard
     assert first is not None
     assert second is not None
-    assert (first.better_in_s, second.better_in_s) == (450 * 3 / 2 + 450, 450 * 2 / 2 + 450)
+    assert first.lapses_in_s == pytest.approx(1.5 * (450 * 3 / 2 + 450) - 1)
+    assert second.lapses_in_s == pytest.approx(1.5 * (450 * 2 / 2 + 450))
     assert [(one.speed, one.units) for one in first.better] == [(8.0, 2)]
     assert first.better[0].class_id == fit.client.hget(fit.keys.agent("fast"), "class")
+
+
+def test_the_guard_and_the_outlook_say_the_same(fit: Pool, clock: Clock) -> None:
+    """What is left of the running task counts for both: with 60 s it starts in time, with a day it does not."""
+    beat(fit, "fast", speed=8.0)
+    beat(fit, "slow", speed=0.5)
+    submit(fit, "b1", "t1")
+    assign(fit, "b1", "fast")
+    answer = ask(fit)
+    assert answer.code is Code.GUARDED
+    assert answer.guard is not None
+    assert answer.guard.is_in_time
+    assert answer.outlook is not None
+    assert answer.outlook.starts_in == Span(low_s=60, high_s=60)
+    assert answer.outlook.ends_in.low_s == answer.guard.better_in_s == 60 + 450
+    assert answer.text == (
+        "Faster agents (1 unit, up to speed 8) should start it in 60 s and have done it in 8 min; those that"
+        " have room would take 2 h. It waits for the faster ones for 34 min at most."
+    )
 
 
 def test_a_guarded_task_starts_at_the_latest_when_the_guard_lets_go(fit: Pool) -> None:
@@ -438,8 +461,100 @@ def test_a_guarded_task_starts_at_the_latest_when_the_guard_lets_go(fit: Pool) -
     assert answer.guard is not None
     assert answer.outlook is not None
     assert answer.outlook.starts_in is not None
-    assert answer.due_in_s == answer.guard.lapses_in_s == pytest.approx(1.5 * (450 * 2 + 450))
-    assert answer.outlook.starts_in.high_s == answer.due_in_s
+    lapse_s = pytest.approx(1.5 * (450 * 2 + 450))
+    assert answer.due_in_s == answer.guard.lapses_in_s == lapse_s
+    assert answer.guard.better_starts_in_s == 9e4
+    assert answer.outlook.starts_in.low_s == answer.outlook.starts_in.high_s == lapse_s
+    # It then goes to the one that has room, at half the speed.
+    assert answer.outlook.ends_in.low_s == pytest.approx(1.5 * 1_350 + 7_200)
+    assert answer.text == (
+        "It is kept for faster agents (1 unit, up to speed 8), which should not have room before 25 h; those"
+        " that have room would take 2 h. The guard lets go of it in 34 min; then it goes to one of those."
+    )
+
+
+def test_when_no_balancer_serves_each_waiting_task_says_so(fit: Pool, clock: Clock) -> None:
+    beat(fit, "a1")
+    submit(fit, "t1", "t2", make_task("t3", requires={"go": 1}), make_task("t4", role="ops"))
+    clock.advance(200)
+    answers = {task: ask(fit, task) for task in ("t1", "t2", "t3", "t4")}
+    assert {answer.code for answer in answers.values()} == {Code.UNSERVED}
+    assert [answer.besides for answer in answers.values()] == [
+        *(None, Code.WAITS_IN_LINE, Code.UNPLACEABLE, Code.NO_AGENTS),
+    ]
+    assert {answer.outlook for answer in answers.values()} == {None}
+    serve(fit)
+    beat(fit, "a1")
+    assert [ask(fit, task).code for task in answers] == [
+        *(Code.PLACING, Code.WAITS_IN_LINE, Code.UNPLACEABLE, Code.NO_AGENTS),
+    ]
+
+
+def test_the_place_leaves_out_what_no_agent_could_have(fit: Pool) -> None:
+    beat(fit, "a1", max_concurrent=2)
+    submit(fit, "b1", "b2")
+    assign(fit, "b1")
+    assign(fit, "b2")
+    lost = [make_task(f"x{n}", requires={"go": 1}, priority="critical") for n in range(3)]
+    submit(fit, *lost, make_task("large", cost=9, priority="critical"), "t0", "t1")
+    answer = ask(fit)
+    assert (answer.position, answer.unplaceable_ahead) == (2, 4)
+    assert answer.text == (
+        "The one agent that could have it is full: 2 of 2 units in use; it is number 2 in line, not counting"
+        " 4 tasks that no agent could have."
+    )
+    assert ask(fit, "x1").position is None
+
+
+# --- one instant ---
+
+
+def grant(pool: Pool, clock: Clock) -> None:
+    assert drain(pool)
+
+
+def grant_the_task(pool: Pool, clock: Clock) -> None:
+    assign(pool, "t1", "a2")
+
+
+def finish(pool: Pool, clock: Clock) -> None:
+    complete(pool, "b1")
+
+
+def join(pool: Pool, clock: Clock) -> None:
+    beat(pool, "a3", max_concurrent=3)
+
+
+def pause_one(pool: Pool, clock: Clock) -> None:
+    agent_set(pool, "a1", Verb.PAUSE)
+
+
+@pytest.mark.parametrize("happens", [grant, grant_the_task, finish, join, pause_one])
+@pytest.mark.parametrize("trip", range(1, 8))
+def test_what_happens_between_two_reads_is_in_the_answer_or_is_not(
+    fit: Pool, clock: Clock, trip: int, happens: Callable[[Pool, Clock], None]
+) -> None:
+    beat(fit, "a1")
+    submit(fit, "b1", make_task("t0", priority="high"), "t1")
+    assign(fit, "b1")
+    beat(fit, "a2")
+    before = ask(fit)
+
+    def interrupted() -> Generator[Any, Any, Any]:
+        steps, reply = why.steps(fit, "t1"), None
+        for number in itertools.count(1):
+            try:
+                step = steps.send(reply)
+            except StopIteration as done:
+                return done.value
+            reply = yield step
+            if number == trip:
+                happens(fit, clock)
+
+    found = drive(fit.client, interrupted())
+    after = ask(fit)
+    told = [(one.code, one.text, one.excluded, one.free_units) for one in (before, found, after)]
+    assert told[1] in (told[0], told[2])
 
 
 def test_the_end_of_a_task_follows_from_its_own_lease(fit: Pool, clock: Clock) -> None:
@@ -521,7 +636,10 @@ def _holds_together(answer: Why) -> None:
     if answer.code is Code.GUARDED:
         assert answer.guard is not None
         assert all(one.guarded for one in free)
-        assert answer.guard.here_in_s > answer.guard.better_in_s
+        assert answer.outlook is not None
+        assert answer.outlook.starts_in is not None
+        starts_s = answer.guard.better_starts_in_s if answer.guard.is_in_time else answer.due_in_s
+        assert answer.outlook.starts_in.low_s == starts_s
     if answer.code is Code.RESERVED:
         assert answer.kept_agent in {one.agent for one in free}
         assert answer.kept_for != answer.id

@@ -57,6 +57,7 @@ def picture(
         free_units={},
         ahead=ahead,
         ahead_of=count,
+        unplaceable_ahead=0,
         running=running,
         is_served=True,
         unserved_s=None,
@@ -73,7 +74,7 @@ def picture(
 
 
 def outlook(shown: Picture) -> tuple[Span, Span]:
-    found = waiting_outlook(Judge(PoolSettings(strategy="fit"), shown))
+    found, _ = waiting_outlook(Judge(PoolSettings(strategy="fit"), shown))
     assert found is not None
     assert found.starts_in is not None
     return found.starts_in, found.ends_in
@@ -136,10 +137,12 @@ def test_a_large_task_needs_its_units_at_once() -> None:
 
 def test_without_anybody_there_is_none() -> None:
     judge = Judge(PoolSettings(strategy="fit"), picture(ahead=[], running=[]))
-    assert waiting_outlook(judge) is None
+    assert waiting_outlook(judge) == (None, None)
 
 
 @pytest.mark.parametrize("strategy", ["fit", "best_match"])
 def test_pools_of_any_strategy_have_one(strategy: str) -> None:
     judge = Judge(PoolSettings(strategy=strategy), picture(("a1", 0), ahead=[], running=[]))
-    assert waiting_outlook(judge) is not None
+    outlook, guard = waiting_outlook(judge)
+    assert outlook is not None
+    assert guard is None

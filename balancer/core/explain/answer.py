@@ -30,7 +30,7 @@ class Code(StrEnum):
     RESERVED = "reserved"  # who has room is kept free for a large task, or one that goes alone
     WAITS_IN_LINE = "waits_in_line"  # there is room, and others go before it
     PLACING = "placing"  # about to be given to an agent
-    UNSERVED = "unserved"  # could go on, but no balancer serves the pool
+    UNSERVED = "unserved"  # is ready, but no balancer serves the pool
     ASSIGNED = "assigned"  # an agent holds it
     CANCELLING = "cancelling"  # an agent holds it, and was asked to stop
     COMPLETED = "completed"
@@ -76,9 +76,20 @@ class Guard(_Part):
 
     better: tuple[Better, ...] = Field(description="fastest first; at most 20")
     better_units: int
-    better_in_s: float = Field(description="when one of them should have done it")
+    better_starts_in_s: float | None = Field(
+        description="when one of them should have room, by what they hold and what stands before it: the estimate"
+        " of the outlook; none: they are not looked at, or not heard of"
+    )
+    better_in_s: float | None = Field(
+        description="when one of them should have done it, by the same"
+    )
     here_in_s: float = Field(description="when the fastest of those that have room would have")
     lapses_in_s: float = Field(description="then the guard lets go of the task", ge=0)
+
+    @property
+    def is_in_time(self) -> bool:
+        """Whether one of the faster agents should have room before the guard lets go."""
+        return self.better_starts_in_s is not None and self.better_starts_in_s <= self.lapses_in_s
 
 
 class Candidate(_Part):
@@ -167,10 +178,16 @@ class Why(_Part):
     most_free: int = Field(default=0, description="of one suitable agent, among those looked at")
     position: int | None = Field(
         default=None,
-        description="in the order of its role's queue, 1 is first; only of pending tasks",
+        description="in the order of its role's queue among tasks that an agent could have, 1 is first; only of"
+        " pending tasks",
     )
     is_position_exact: bool = Field(
         default=True, description="false: lanes were left out, so there may be more before it"
+    )
+    unplaceable_ahead: int = Field(
+        default=0,
+        description="pending tasks before it that no agent that accepts work could have; the position leaves"
+        " them out",
     )
     guard: Guard | None = None
     kept_agent: str | None = Field(
@@ -183,6 +200,10 @@ class Why(_Part):
     )
     unserved_s: float | None = Field(
         default=None, description="since one has, where none does now; none: never"
+    )
+    besides: Code | None = Field(
+        default=None,
+        description="unserved: what would keep it waiting, by what is known of its role, if a balancer served",
     )
     outlook: Outlook | None = None
     candidates: tuple[Candidate, ...] = Field(default=(), description="best first; at most 20")

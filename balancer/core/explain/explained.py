@@ -30,19 +30,25 @@ def pending(settings: PoolSettings, picture: Picture, **task: Any) -> Why:
         Misconfigured: the pool's strategy is a class that is not here.
     """
     judge = Judge(settings, picture)
-    code, facts = judge.code(), judge.facts()
+    code, besides = judge.code(), None
+    outlook, guard = waiting_outlook(judge)
+    if not picture.is_served:
+        # Nothing is given to anybody, nor is heard what agents say, whatever stands in its way besides.
+        code, besides = Code.UNSERVED, code
     due_in_s = None
     if code is Code.AVOIDED:
         due_in_s = max(0.0, (picture.lane.avoid_until_ms - judge.now_ms) / 1_000)
-    if code is Code.GUARDED and (guard := judge.guard()):
+    if code is Code.GUARDED and guard:
         due_in_s = guard.lapses_in_s
     return told(
         code,
-        **(task | facts),
+        **(task | judge.facts()),
         due_in_s=due_in_s,
+        guard=guard,
         barred=tuple(judge.barred(_PAST[code])) if code in _PAST else (),
+        besides=None if besides is Code.PLACING else besides,
         candidates=candidates(judge),
-        outlook=None if code is Code.ROLE_PAUSED else waiting_outlook(judge),
+        outlook=None if code in (Code.ROLE_PAUSED, Code.UNSERVED) else outlook,
     )
 
 
@@ -54,7 +60,14 @@ def assigned(settings: PoolSettings, picture: Picture, code: Code, holder: str, 
     """
     judge = Judge(settings, picture)
     facts = judge.facts()
-    about_waiting = ("position", "is_position_exact", "guard", "kept_agent", "kept_for", "goes_to")
+    about_waiting = (
+        "position",
+        "is_position_exact",
+        "unplaceable_ahead",
+        "kept_agent",
+        "kept_for",
+        "goes_to",
+    )
     mine = next((one for one in picture.running if one.agent == holder), None)
     return told(
         code,

@@ -7,12 +7,12 @@ task would be given to somebody now is asked of the planner itself, with the who
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
+from typing import Any, NamedTuple
 
-from balancer.core.explain.answer import Better, Code, Guard
+from balancer.core.explain.answer import Better, Code
 from balancer.core.explain.picture import Picture, Seen
 from balancer.core.fleet import BETTER, Ladder
-from balancer.core.lanes import feasible
+from balancer.core.lanes import feasible, is_unplaceable
 from balancer.core.plan.fit import Formula, better_takes_s
 from balancer.core.plan.proposal import RolePlan
 from balancer.core.plan.rules import Rule, bars, class_rule, room_rule, why_not
@@ -22,6 +22,17 @@ from balancer.core.strategies import Fit, make_strategy
 
 #: Most classes, candidates or parents that are named.
 MOST_NAMED = 20
+
+
+class Hold(NamedTuple):
+    """What the guard of `fit` says of a task: who is faster than the fastest of those that it keeps the task from
+    (fastest first), their units, when that one would have done it, and when the guard lets go.
+    """
+
+    better: tuple[Better, ...]
+    better_units: int
+    here_in_s: float
+    lapses_in_s: float
 
 
 class Judge:
@@ -78,7 +89,7 @@ class Judge:
         if not self.suitable and not self.units():
             return Code.NOT_ACCEPTING if self.may else Code.UNPLACEABLE
         if self.goes_to():
-            return Code.PLACING if picture.is_served else Code.UNSERVED
+            return Code.PLACING
         return self._code_of_free() if self.free else self._code_of_none_free()
 
     def _code_of_free(self) -> Code:
@@ -109,9 +120,8 @@ class Judge:
     def facts(self) -> dict[str, Any]:
         """The counts behind the reason, as fields of the answer."""
         picture, lane = self.picture, self.lane
-        classes = [
-            (cls, units) for cls, units in self.role.accepting.classes if feasible(lane, cls)
-        ]
+        classes_of_all = self.role.accepting.classes
+        classes = [(cls, units) for cls, units in classes_of_all if feasible(lane, cls)]
         rooms = [seen.agent.max_concurrent - seen.agent.used for seen in self.suitable]
         return {
             "requires": dict(lane.requires),
@@ -123,9 +133,9 @@ class Judge:
             "suitable_units": sum(units for _, units in classes),
             "free_units": sum(picture.free_units.get(cls, 0) for cls, _ in classes),
             "most_free": max(0, *rooms, 0),
-            "position": picture.ahead_of + 1,
+            "position": None if is_unplaceable(lane, classes_of_all) else picture.ahead_of + 1,
+            "unplaceable_ahead": picture.unplaceable_ahead,
             "is_position_exact": picture.examined.lanes == picture.examined.lanes_of,
-            "guard": self.guard(),
             "kept_agent": self.plan.kept,
             "kept_for": self.plan.kept_for,
             "goes_to": self.goes_to(),
@@ -157,7 +167,7 @@ class Judge:
                 best[skill] = max(best.get(skill, 0), level)
         return {skill: best[skill] for skill, least in self.lane.requires if best[skill] < least}
 
-    def guard(self) -> Guard | None:
+    def hold(self) -> Hold | None:
         """What keeps the task from the fastest of those who have room; None when nothing does."""
         held = [seen for seen in self.free if self.is_guarded(seen)]
         rungs = [rung for seen in held if (rung := self.ladder.rung(seen.cls)) is not None]
@@ -165,19 +175,18 @@ class Judge:
             return None
         rung, head = max(rungs, key=lambda each: each.speed), self.picture.head
         left = self.picture.size - self.picture.before
-        better_in_s = better_takes_s(head.estimate_s, rung, self.role.service_s, left)
+        better_s = better_takes_s(head.estimate_s, rung, self.role.service_s, left)
         assert self.formula is not None
-        lapses_us = self.formula.ready_us(head) + 1e6 * self.settings.guard_slack * better_in_s
+        lapses_us = self.formula.ready_us(head) + 1e6 * self.settings.guard_slack * better_s
         better = [
             Better(class_id=self.picture.class_ids.get(cls, ""), speed=at.speed, units=units)
             for cls, units in self.role.accepting.classes
             if (at := self.ladder.rung(cls)) is not None and at.speed > BETTER * rung.speed
         ]
         better.sort(key=lambda each: -each.speed)
-        return Guard(
+        return Hold(
             better=tuple(better[:MOST_NAMED]),
             better_units=rung.better_units,
-            better_in_s=better_in_s,
             here_in_s=head.estimate_s / rung.speed,
             lapses_in_s=max(0.0, lapses_us / 1e6 - self.now_ms / 1e3),
         )

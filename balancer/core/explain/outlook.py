@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from heapq import heapify, heappop, heappush
+from typing import NamedTuple
 
 from balancer.core.effort import left_s
-from balancer.core.explain.answer import Outlook, Span
+from balancer.core.explain.answer import Guard, Outlook, Span
 from balancer.core.explain.judge import Judge
 from balancer.core.explain.picture import Running, Seen
 from balancer.core.lanes import feasible
@@ -26,30 +27,61 @@ def running_outlook(elapsed_s: float, estimate_s: float, p90_s: float) -> Outloo
     return Outlook(starts_in=None, ends_in=Span(low_s=low_s, high_s=high_s))
 
 
-def waiting_outlook(judge: Judge) -> Outlook | None:
-    """Of a task that is ready; None when no agent that accepts work could have it."""
-    guard = judge.guard()
-    held = {seen.agent.id for seen in judge.suitable if guard and judge.is_guarded(seen)}
+def waiting_outlook(judge: Judge) -> tuple[Outlook | None, Guard | None]:
+    """Of a task that is ready, and what the guard says by the same estimates. No outlook when no agent that accepts
+    work could have it.
+
+    A task that the guard holds back waits for the faster agents, and where none of them should have room before
+    the guard lets go, it starts then, on one of those that have room.
+    """
+    hold = judge.hold()
+    held = {seen.agent.id for seen in judge.suitable if hold and judge.is_guarded(seen)}
     serving = [
         seen
         for seen in judge.suitable
         if seen.agent.id not in held and seen.agent.health >= judge.settings.min_health
     ]
-    if not serving:
-        return None
+    if hold is None:
+        outlook = _outlook(_served(judge, serving)) if serving else None
+        return outlook, None
+    mean, p90 = _served(judge, serving) if serving else (None, None)
+    guard = Guard(
+        **hold._asdict(),
+        better_starts_in_s=mean.starts_s if mean else None,
+        better_in_s=mean.ends_s if mean else None,
+    )
+    lapse_s = hold.lapses_in_s
+    here_p90_s = hold.here_in_s * max(1.0, judge.picture.p90_s / judge.picture.head.estimate_s)
+    if mean is None or mean.starts_s > lapse_s:
+        mean = _Stay(lapse_s, lapse_s + hold.here_in_s)
+    if p90 is None or p90.starts_s > lapse_s:
+        p90 = _Stay(lapse_s, lapse_s + here_p90_s)
+    return _outlook((mean, p90)), guard
+
+
+class _Stay(NamedTuple):
+    """When a task starts and ends, in seconds from now."""
+
+    starts_s: float
+    ends_s: float
+
+
+def _outlook(stays: tuple[_Stay, _Stay]) -> Outlook:
+    """By the means, and by what nine of ten do not exceed."""
+    mean, p90 = stays
+    return Outlook(
+        starts_in=Span(low_s=mean.starts_s, high_s=max(mean.starts_s, p90.starts_s)),
+        ends_in=Span(low_s=mean.ends_s, high_s=max(mean.ends_s, p90.ends_s)),
+    )
+
+
+def _served(judge: Judge, serving: list[Seen]) -> tuple[_Stay, _Stay]:
+    """When these agents should do the task: by the means, and by what nine of ten do not exceed."""
     low_s = _starts_in_s(judge, serving, late=False)
     high_s = max(low_s, _starts_in_s(judge, serving, late=True))
-    if guard:
-        low_s, high_s = min(low_s, guard.lapses_in_s), min(high_s, guard.lapses_in_s)
-    speed = _mean_speed(judge, serving)
-    head = judge.picture.head
-    return Outlook(
-        starts_in=Span(low_s=low_s, high_s=high_s),
-        ends_in=Span(
-            low_s=low_s + head.estimate_s / speed,
-            high_s=high_s + max(head.estimate_s, judge.picture.p90_s) / speed,
-        ),
-    )
+    speed, estimate_s = _mean_speed(judge, serving), judge.picture.head.estimate_s
+    late_s = max(estimate_s, judge.picture.p90_s)
+    return _Stay(low_s, low_s + estimate_s / speed), _Stay(high_s, high_s + late_s / speed)
 
 
 def _mean_speed(judge: Judge, serving: list[Seen]) -> float:

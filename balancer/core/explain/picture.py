@@ -70,8 +70,9 @@ class Picture(NamedTuple):
         agents: live ones of the role, whether they accept work or not.
         live: how many live agents the role has in all.
         free_units: of the classes that have any, by class.
-        ahead: tasks of the role that stand before it, as far as they were read.
+        ahead: tasks of the role that stand before it and that an agent could have, as far as they were read.
         ahead_of: how many there are, at least.
+        unplaceable_ahead: how many stand before it that no agent could have.
         running: leases of the agents above, as far as they were read.
     """
 
@@ -88,6 +89,7 @@ class Picture(NamedTuple):
     free_units: dict[AgentClass, int]
     ahead: list[Ahead]
     ahead_of: int
+    unplaceable_ahead: int
     running: list[Running]
     is_served: bool
     unserved_s: float | None

@@ -6,17 +6,9 @@ from collections import Counter
 from collections.abc import Iterable
 
 from balancer.core.explain.words import EXCLUDED
-from balancer.core.lanes import AgentClass, Lane, feasible
+from balancer.core.lanes import AgentClass, Lane, is_unplaceable
 from balancer.core.plan.rules import class_rule
 from balancer.core.wording import count
-
-
-def is_unplaceable(lane: Lane, classes: Iterable[tuple[AgentClass, int]]) -> bool:
-    """Whether there are agents that accept work, each class with the units of all of them, and none of them
-    could have a task of this lane.
-    """
-    known = [cls for cls, _ in classes]
-    return bool(known) and not any(feasible(lane, cls) for cls in known)
 
 
 def shortage(lane: Lane, classes: Iterable[tuple[AgentClass, int]]) -> str | None:

@@ -21,13 +21,12 @@ SENTENCES: Mapping[Code, str] = {
     Code.ALL_BUSY: "{suitable_agents} {are} full: {units}{need}{kept}; {place}.",
     Code.TRIED: "It failed on {barred}, and those that have not tried it yet have no room: {excluded}.",
     Code.AVOIDED: "It was given back by {barred}; others go first for {until} more, and none has room: {excluded}.",
-    Code.GUARDED: "Faster agents ({better}) should have done it in {better_in}, those that have room in {here_in};"
-    " it waits for the faster ones for {until} more at most.",
+    Code.GUARDED: "{faster}; those that have room would take {here_in}. {lapse}",
     Code.RESERVED: "What has room, {kept_agent}, is kept free for {kept_for}, which needs more units at once than"
     " any agent has left; {place}.",
     Code.WAITS_IN_LINE: "Others go before it to the {free_units} that it could have; {place}.",
     Code.PLACING: "It is about to be given to {goes_to}.",
-    Code.UNSERVED: "Nothing keeps it waiting but that no balancer serves the pool, {unserved}.",
+    Code.UNSERVED: "No balancer serves the pool, {unserved}: nothing is given to agents, nor is heard what they say.",
     Code.ASSIGNED: "Agent {agent} has held it for {granted} (try {attempt}).",
     Code.CANCELLING: "Agent {agent} holds it and was asked to stop; it ends cancelled.",
     Code.COMPLETED: "It is completed: agent {agent} did it in {took} (try {attempt}).",
@@ -86,7 +85,14 @@ def _parents(why: Why) -> str:
 def _place(why: Why) -> str:
     if why.position is None:
         return "it is in line"
-    return f"it is number {why.position}{'' if why.is_position_exact else ' or later'} in line"
+    later = "" if why.is_position_exact else " or later"
+    return f"it is number {why.position}{later} in line{_not_counted(why)}"
+
+
+def _not_counted(why: Why) -> str:
+    if not why.unplaceable_ahead:
+        return ""
+    return f", not counting {count(why.unplaceable_ahead, 'task')} that no agent could have"
 
 
 def _kept(why: Why) -> str:
@@ -113,10 +119,27 @@ def _suitable_agents(why: Why) -> str:
     return f"All {why.suitable} agents that could have it"
 
 
-def _better(why: Why) -> str:
-    if why.guard is None:
+def _faster(why: Why) -> str:
+    guard = why.guard
+    if guard is None:
         return ""
-    return f"{count(why.guard.better_units, 'unit')}, up to speed {why.guard.better[0].speed:.3g}"
+    who = f"({count(guard.better_units, 'unit')}, up to speed {guard.better[0].speed:.3g})"
+    if guard.better_starts_in_s is None:
+        return f"It is kept for faster agents {who}, of which nobody knows when they have room"
+    starts, ends = seconds(guard.better_starts_in_s), seconds(guard.better_in_s)
+    if guard.is_in_time:
+        return f"Faster agents {who} should start it in {starts} and have done it in {ends}"
+    return f"It is kept for faster agents {who}, which should not have room before {starts}"
+
+
+def _lapse(why: Why) -> str:
+    guard = why.guard
+    if guard is None:
+        return ""
+    until = seconds(guard.lapses_in_s)
+    if guard.is_in_time:
+        return f"It waits for the faster ones for {until} at most."
+    return f"The guard lets go of it in {until}; then it goes to one of those."
 
 
 def _tries(why: Why) -> str:
@@ -145,8 +168,8 @@ _PARTS: Mapping[str, Callable[[Why], object]] = {
     "need": _need,
     "kept": _kept,
     "place": _place,
-    "better": _better,
-    "better_in": lambda why: seconds(why.guard.better_in_s if why.guard else None),
+    "faster": _faster,
+    "lapse": _lapse,
     "here_in": lambda why: seconds(why.guard.here_in_s if why.guard else None),
     "kept_agent": lambda why: f"agent {why.kept_agent}",
     "kept_for": lambda why: f"task {why.kept_for}" if why.kept_for else "another task",
