@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import threading
+import time
 from collections.abc import Sequence
 from types import FrameType
 from typing import Self
@@ -32,6 +33,8 @@ log = structlog.get_logger("balancer")
 
 #: How often a consumer name is renewed, and with it the word on how the loops do, seconds.
 RENEW_S = 5.0
+#: How soon it is told that the loops cannot work by the pool's settings, seconds.
+LOOK_S = 0.5
 #: How long starting waits for Redis, seconds.
 START_S = 60.0
 
@@ -48,6 +51,7 @@ class ConsumerName(Loop):
         self._pool = pool
         self._token = f"{socket.gethostname()} {os.getpid()} {new_nonce()[:8]}"
         self.watched: Sequence[Loop] = ()
+        self._told_unable = False
         self.slot = self._take()
 
     @property
@@ -70,8 +74,15 @@ class ConsumerName(Loop):
         )
 
     def wait(self, stop: threading.Event) -> None:
-        """The renewal interval."""
-        stop.wait(RENEW_S)
+        """The renewal interval, or less when a loop can no longer work by the settings, or can again."""
+        until = time.monotonic() + RENEW_S
+        while not stop.wait(LOOK_S) and time.monotonic() < until:
+            if self._is_unable != self._told_unable:
+                return
+
+    @property
+    def _is_unable(self) -> bool:
+        return any(loop.is_misconfigured for loop in self.watched)
 
     def step(self) -> bool:
         """Renew. A name that another replica took meanwhile is shared: both settle, and settling
@@ -83,7 +94,10 @@ class ConsumerName(Loop):
             log.warning("consumer_name_shared", consumer=self.consumer)
             return False
         loops = {loop.name: loop.silent_s for loop in self.watched}
-        self._pool.client.set(key, sign(self._token, loops), px=NAME_MS)
+        is_unable = self._is_unable
+        unable_ver = self._pool.settings_ver if is_unable else None
+        self._pool.client.set(key, sign(self._token, loops, unable_ver), px=NAME_MS)
+        self._told_unable = is_unable
         return True
 
     def give_back(self) -> None:

@@ -35,6 +35,11 @@ Said = Annotated[
         show_default=False,
     ),
 ]
+#: What nobody knows here: whether balancers elsewhere have the class.
+_OWN = (
+    "{0} can be loaded here; a balancer that cannot load it gives nothing to anybody from now on: `balancer doctor`"
+    " names those that cannot"
+)
 
 
 def configure(
@@ -71,12 +76,14 @@ def configure(
         version = balancer.pool.settings_ver
     was, is_ = _leaves(before), _leaves(now)
     changed = [key for key in sorted(was.keys() | is_.keys()) if was.get(key) != is_.get(key)]
+    warnings = [_OWN.format(now.strategy)] if "strategy" in changed and now.is_own_strategy else []
     if as_json:
         output.write_json(
             {
                 "settings_ver": version,
                 "changed": {key: [was.get(key), is_.get(key)] for key in changed},
                 "settings": now.model_dump(mode="json"),
+                "warnings": warnings,
             }
         )
     elif not changes:
@@ -86,6 +93,8 @@ def configure(
         output.table(("setting", "was", "is"), rows)
     else:
         output.write("nothing changed")
+    for warning in warnings if not as_json else ():
+        output.note(f"warning: {warning}")
 
 
 def _say(changes: dict[str, Any], text: str) -> None:

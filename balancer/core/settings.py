@@ -183,6 +183,11 @@ class PoolSettings(_Settings):
     )
     default_estimate_min: Minutes = 60
 
+    @property
+    def is_own_strategy(self) -> bool:
+        """Whether the strategy is a class of the user's, which each balancer has to load."""
+        return self.strategy not in STRATEGY_NAMES
+
     def estimate_s(self, category: str) -> float:
         """Expected duration of a task of this category, seconds."""
         return 60.0 * self.estimate_min.get(category, self.default_estimate_min)

@@ -49,9 +49,14 @@ def streams(visit: Visit) -> Iterator[Finding]:
 
 def balancers(visit: Visit) -> Iterator[Finding]:
     """How many run, and whether their loops pass."""
+    assert visit.pool is not None
     found = replicas(visit.client, visit.keys)
     most_s = visit.config.process.serve.silent_s
-    stuck = [replica for replica in found if replica.silent_s >= most_s]
+    stuck = [
+        replica
+        for replica in found
+        if replica.silent_s >= most_s and replica.unable_ver != visit.pool.settings_ver
+    ]
     if not found:
         yield warn("balancers", "none runs: nothing is assigned", "start `balancer serve`")
     elif stuck:
@@ -60,6 +65,13 @@ def balancers(visit: Visit) -> Iterator[Finding]:
             "balancers",
             f"{len(stuck)} of {len(found)} stuck: {who}",
             "look at the log for loop_failed and loop_broke; a restart loses nothing",
+        )
+    elif unable := [one for one in found if one.unable_ver == visit.pool.settings_ver]:
+        who = ", ".join(f"process {one.pid} on {one.host}" for one in unable)
+        yield (fail if len(unable) == len(found) else warn)(
+            "balancers",
+            f"{len(unable)} of {len(found)} cannot load the strategy {visit.pool.settings.strategy!r}: {who}",
+            "install it there (loop_failed in the log says why), or `balancer configure --strategy fit`",
         )
     else:
         hosts = ", ".join(sorted({replica.host for replica in found}))

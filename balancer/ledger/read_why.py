@@ -15,6 +15,7 @@ from balancer.ledger.pool import PoolRef
 from balancer.ledger.read_picture import Around
 from balancer.ledger.read_role import read_role
 from balancer.ledger.read_tasks import TaskStatus, Try, read_try, status_of
+from balancer.ledger.replicas import asks, read_replicas
 
 #: Most parents that are named.
 MOST_PARENTS = 20
@@ -36,6 +37,9 @@ class _Read(NamedTuple):
     tick_ms: int
     #: What decides in the pool now.
     settings: PoolSettings
+    settings_ver: int
+    #: Whether a balancer has just begun: none has ever ticked, and one holds a name.
+    is_starting: bool
 
     @property
     def task(self) -> dict[str, Any]:
@@ -52,14 +56,14 @@ class _Read(NamedTuple):
     def unserved(self) -> dict[str, Any]:
         """Whether a balancer serves the pool, and since when none has."""
         age_s = self.now_us / 1e6 - self.tick_ms / 1e3
-        if self.tick_ms and age_s <= UNSERVED_S:
+        if self.is_starting or (self.tick_ms and age_s <= UNSERVED_S):
             return {"is_served": True, "unserved_s": None}
         return {"is_served": False, "unserved_s": age_s if self.tick_ms else None}
 
 
 @exchange
 def why(pool: PoolRef, task_id: str) -> Exchange[Why | None]:
-    """Why a task is where it is; None for an unknown one. Eight round trips at most, as long as the task stays
+    """Why a task is where it is; None for an unknown one. Nine round trips at most, as long as the task stays
     where it is; at most 1,000 agents, 256 classes, 256 lanes and about 2,000 tasks are looked at.
 
     Raises:
@@ -85,10 +89,10 @@ def why(pool: PoolRef, task_id: str) -> Exchange[Why | None]:
 
 
 def _read(pool: PoolRef, task_id: str) -> Exchange[_Read | None]:
-    fields, tries, (tick_ms, mark_ms), settings, time = yield [
+    fields, tries, (tick_ms, mark_ms, settings_ver), settings, time = yield [
         ("HGETALL", pool.keys.task(task_id)),
         ("LRANGE", pool.keys.hist(task_id), 0, -1),
-        ("HMGET", pool.keys.meta, "last_tick_ms", "hb_mark_ms"),
+        ("HMGET", pool.keys.meta, "last_tick_ms", "hb_mark_ms", "settings_ver"),
         ("HGET", pool.keys.settings, "json"),
         ("TIME",),
     ]
@@ -97,7 +101,13 @@ def _read(pool: PoolRef, task_id: str) -> Exchange[_Read | None]:
         return None
     now_us = pool.clock() if pool.clock else int(time[0]) * 1_000_000 + int(time[1])
     decides = PoolSettings.model_validate_json(settings) if settings else pool.settings
-    return _Read(status, fields, tries, now_us, int(mark_ms or 0), int(tick_ms or 0), decides)
+    is_starting = False
+    if not int(tick_ms or 0) and status.state is TaskState.PENDING:
+        is_starting = bool(read_replicas((yield asks(pool.keys))))
+    return _Read(
+        *(status, fields, tries, now_us, int(mark_ms or 0), int(tick_ms or 0)),
+        *(decides, int(settings_ver or 0), is_starting),
+    )
 
 
 def _around(read: _Read) -> Around:
@@ -111,8 +121,17 @@ def _around(read: _Read) -> Around:
 
 
 def _pending(pool: PoolRef, read: _Read) -> Exchange[Why | None]:
+    is_decided = yield from _is_decided(pool, read)
     picture = yield from read_role(pool, _around(read))
-    return explained.pending(read.settings, picture, **read.task) if picture else None
+    return explained.pending(read.settings, picture, is_decided, **read.task) if picture else None
+
+
+def _is_decided(pool: PoolRef, read: _Read) -> Exchange[bool]:
+    """Whether a balancer that runs can load the pool's strategy: each can that has not said otherwise."""
+    if not read.settings.is_own_strategy:
+        return True
+    found = read_replicas((yield asks(pool.keys)))
+    return not found or any(one.unable_ver != read.settings_ver for one in found)
 
 
 def _backing_off(pool: PoolRef, read: _Read) -> Exchange[Why | None]:

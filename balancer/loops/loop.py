@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 import structlog
 from redis.exceptions import RedisError
 
-from balancer.core.errors import BalancerError, SafeStop, SchemaMismatch
+from balancer.core.errors import BalancerError, Misconfigured, SafeStop, SchemaMismatch
 from balancer.ledger.pool import Pool
 from balancer.protocol.causes import Reaction, backoff_s, cause
 
@@ -33,6 +33,8 @@ class Loop(ABC):
         self._pool_of_loop, self._refused = pool, False
         self._last_success = time.monotonic()
         self._failures, self._said = 0, ""
+        #: Whether the last pass failed for the settings of the pool, such as a strategy that is not here.
+        self.is_misconfigured = False
 
     @abstractmethod
     def step(self) -> object:
@@ -69,12 +71,14 @@ class Loop(ABC):
 
     def _succeeded(self) -> None:
         self._last_success = time.monotonic()
+        self.is_misconfigured = False
         if self._failures:
             log.info("loop_recovered", loop=self.name, failed_passes=self._failures)
             self._failures, self._said = 0, ""
 
     def _failed(self, error: Exception, stop: threading.Event) -> None:
         self._failures += 1
+        self.is_misconfigured = isinstance(error, Misconfigured)
         code, reaction, is_alarm = _judged(error)
         if reaction is Reaction.BROKEN:
             self._refused = True

@@ -164,6 +164,23 @@ def test_balancers(look: Look, pool: Pool, redis_client: TextRedis) -> None:
     assert (row.level, "1 of 2 stuck: drainer of process 7 on h" in row.found) == (FAIL, True)
 
 
+def test_balancers_that_cannot_load_the_strategy(
+    look: Look, pool: Pool, redis_client: TextRedis
+) -> None:
+    text = PoolSettings(strategy="nowhere:Nobody").model_dump_json()
+    redis_client.hset(pool.keys.settings, "json", text)
+    ver = redis_client.hget(pool.keys.meta, "settings_ver")
+    redis_client.set(pool.keys.consumer(0), "h 6 n drainer:500", px=30_000)
+    redis_client.set(pool.keys.consumer(1), f"h 7 n drainer:99000 unable:{ver}", px=30_000)
+    row = look()["balancers"]
+    said = "1 of 2 cannot load the strategy 'nowhere:Nobody': process 7 on h"
+    assert (row.level, row.found, "configure" in row.advice) == (WARN, said, True)
+    redis_client.delete(pool.keys.consumer(0))
+    assert look()["balancers"].level is FAIL
+    redis_client.set(pool.keys.consumer(1), "h 7 n drainer:500 unable:0", px=30_000)
+    assert look()["balancers"].level is OK
+
+
 def test_a_grace_period(look: Look, pool: Pool, redis_client: TextRedis) -> None:
     assert "grace" not in look()
     now_ms = int(redis_client.time()[0]) * 1000

@@ -139,6 +139,17 @@ def test_configure_says_what_was_and_what_is(balancer: Command, pool: Pool) -> N
     assert "ageing" in balancer("configure", "--ageing", "0.5").out
 
 
+def test_a_strategy_of_ones_own_is_warned_about(balancer: Command, pool: Pool) -> None:
+    """It is known here; whether balancers have it nobody knows."""
+    path = "tests.ledger.test_why:ByName"
+    said = balancer("configure", "--strategy", path)
+    assert said.code == 0
+    assert said.err.startswith(f"warning: {path} can be loaded here; a balancer that cannot")
+    assert balancer("configure", "--ageing", "0.7").err == ""
+    assert balancer("configure", "--strategy", "fit", "--json").data["warnings"] == []
+    assert len(balancer("configure", "--strategy", path, "--json").data["warnings"]) == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [

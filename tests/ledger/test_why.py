@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import redis
 
+from balancer.core.errors import Misconfigured
 from balancer.core.explain.answer import Code, Span, Why
 from balancer.core.explain.picture import Refusal
 from balancer.core.explain.words import EXCLUDED, SENTENCES
@@ -22,6 +23,7 @@ from balancer.ledger.cancel import cancel
 from balancer.ledger.due import due
 from balancer.ledger.exchange import drive
 from balancer.ledger.read_why import why
+from balancer.ledger.replicas import sign
 from balancer.ledger.role_set import pause
 from tests.support.factories import (
     Clock,
@@ -51,6 +53,16 @@ def serve(pool: Pool) -> None:
     """As if a balancer had just ticked."""
     assert pool.clock
     pool.client.hset(pool.keys.meta, "last_tick_ms", pool.clock() // 1_000)
+
+
+def decide_by(pool: Pool, strategy: str, *, unable: int, of: int) -> None:
+    """As if the pool had been configured where the class is, and as many of the balancers could not load it."""
+    text = pool.settings.model_copy(update={"strategy": strategy}).model_dump_json()
+    pool.client.hset(pool.keys.settings, "json", text)
+    ver = int(pool.client.hget(pool.keys.meta, "settings_ver"))
+    for slot in range(of):
+        told = sign(f"host {slot} n", {"drainer": 1.0}, ver if slot < unable else None)
+        pool.client.set(pool.keys.consumer(slot), told, px=30_000)
 
 
 def ask(pool: Pool, task: str = "t1") -> Why:
@@ -218,6 +230,15 @@ def unserved(pool: Pool, clock: Clock) -> str:
     return "No balancer serves the pool, since 3 min: nothing is given to agents, nor is heard what they say."
 
 
+def undecided(pool: Pool, clock: Clock) -> str:
+    beat(pool, "a1")
+    submit(pool, "t1")
+    decide_by(pool, "nowhere:Nobody", unable=2, of=2)
+    return (
+        "No balancer that runs can load the strategy nowhere:Nobody, so nothing is given to agents."
+    )
+
+
 def assigned(pool: Pool, clock: Clock) -> str:
     beat(pool, "a1")
     submit(pool, "t1")
@@ -283,6 +304,7 @@ GOLDEN: dict[Code, Callable[[Pool, Clock], str]] = {
     Code.WAITS_IN_LINE: waits_in_line,
     Code.PLACING: placing,
     Code.UNSERVED: unserved,
+    Code.UNDECIDED: undecided,
     Code.ASSIGNED: assigned,
     Code.CANCELLING: cancelling,
     Code.COMPLETED: completed,
@@ -488,6 +510,53 @@ def test_when_no_balancer_serves_each_waiting_task_says_so(fit: Pool, clock: Clo
     assert [ask(fit, task).code for task in answers] == [
         *(Code.PLACING, Code.WAITS_IN_LINE, Code.UNPLACEABLE, Code.NO_AGENTS),
     ]
+
+
+def test_a_balancer_that_has_just_begun_serves_the_pool(fit: Pool) -> None:
+    fit.client.hset(fit.keys.meta, "last_tick_ms", 0)
+    beat(fit, "a1")
+    submit(fit, "t1")
+    assert ask(fit).text.startswith("No balancer serves the pool, and none ever has: nothing")
+    fit.client.set(fit.keys.consumer(0), "host 1 n", px=30_000)
+    assert ask(fit).code is Code.PLACING
+
+
+class ByName:
+    """A strategy that is importable here."""
+
+    name, order = "by_name", "load"
+
+    def __init__(self, settings: PoolSettings) -> None:
+        pass
+
+    def agent_part(self, agent: Any) -> dict[str, float]:
+        return {"name": float(agent.id == "a1")}
+
+    def match_part(self, lane: Any, cls: Any) -> dict[str, float]:
+        return {}
+
+
+def test_a_strategy_that_no_balancer_can_load(fit: Pool) -> None:
+    beat(fit, "a1")
+    submit(fit, "t1", "t2", make_task("t3", requires={"go": 1}))
+    path = f"{__name__}:ByName"
+    decide_by(fit, path, unable=2, of=2)
+    answers = [ask(fit, task) for task in ("t1", "t2", "t3")]
+    assert {(answer.code, answer.strategy) for answer in answers} == {(Code.UNDECIDED, path)}
+    assert [answer.besides for answer in answers] == [None, Code.WAITS_IN_LINE, Code.UNPLACEABLE]
+    assert answers[0].candidates[0].scores == {"name": 1.0}
+    # One that can is enough; and where none runs, nobody has said that it cannot.
+    decide_by(fit, path, unable=1, of=2)
+    assert ask(fit).code is Code.PLACING
+    decide_by(fit, path, unable=0, of=2)
+    assert ask(fit).code is Code.PLACING
+    # A word about other settings says nothing.
+    decide_by(fit, path, unable=2, of=2)
+    fit.client.hincrby(fit.keys.meta, "settings_ver", 1)
+    assert ask(fit).code is Code.PLACING
+    decide_by(fit, "nowhere:Nobody", unable=0, of=1)
+    with pytest.raises(Misconfigured, match="nowhere"):
+        why(fit, "t1")
 
 
 def test_the_place_leaves_out_what_no_agent_could_have(fit: Pool) -> None:

@@ -13,14 +13,18 @@ import pytest
 from structlog.testing import capture_logs
 
 from balancer import Balancer
-from balancer.core.errors import BalancerError, Unavailable
+from balancer.core.errors import BalancerError, Misconfigured, Unavailable
+from balancer.core.explain.answer import Code, Why
 from balancer.core.settings import PoolSettings
 from balancer.embedded import EmbeddedRedis
 from balancer.ledger import Pool
+from balancer.ledger.configure import configure, refresh
+from balancer.ledger.read_why import why
+from balancer.ledger.replicas import replicas
 from balancer.protocol import Completion, Status, TextRedis, connect, read_inbox_task
 from balancer.service import ConsumerName, Service
 from tests.support.durable import KEPT
-from tests.support.factories import heartbeat
+from tests.support.factories import beat, heartbeat, submit
 from tests.support.wait import wait_until
 
 
@@ -146,3 +150,39 @@ def test_a_signal_stops_the_process_cleanly(
     assert b"balancer_stopped" in output
     assert b"Traceback" not in output
     assert not redis_client.exists(slot)
+
+
+def test_a_service_that_cannot_load_the_strategy_tells_whoever_asks_why(
+    redis_server: EmbeddedRedis, pool: Pool
+) -> None:
+    beat(pool, "a1", max_concurrent=2)
+    with served(redis_server.url):
+        text = PoolSettings(strategy="nowhere:Nobody").model_dump_json()
+        pool.client.hset(pool.keys.settings, "json", text)
+        pool.client.hincrby(pool.keys.meta, "settings_ver", 1)
+        submit(pool, "t1")
+        wait_until(lambda: is_told(pool), "it is told")
+        assert asked(pool).strategy == "nowhere:Nobody"
+        refresh(pool)
+        configure(pool, PoolSettings(strategy="best_match"))
+        wait_until(lambda: asked(pool).code is Code.ASSIGNED, "it is decided again")
+        (replica,) = replicas(pool.client, pool.keys)
+        wait_until(
+            lambda: [one.unable_ver for one in replicas(pool.client, pool.keys)] == [None],
+            "the word is taken back",
+        )
+        assert replica.loops.keys() == {"heartbeats", "completions", "drainer", "sweeper"}
+
+
+def is_told(pool: Pool) -> bool:
+    """Before a balancer has said that it cannot load the strategy either, whoever cannot gets an error."""
+    try:
+        return asked(pool).code is Code.UNDECIDED
+    except Misconfigured:
+        return False
+
+
+def asked(pool: Pool) -> Why:
+    answer = why(pool, "t1")
+    assert answer is not None
+    return answer

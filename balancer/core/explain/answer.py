@@ -31,6 +31,7 @@ class Code(StrEnum):
     WAITS_IN_LINE = "waits_in_line"  # there is room, and others go before it
     PLACING = "placing"  # about to be given to an agent
     UNSERVED = "unserved"  # is ready, but no balancer serves the pool
+    UNDECIDED = "undecided"  # is ready, but no balancer can load the pool's strategy
     ASSIGNED = "assigned"  # an agent holds it
     CANCELLING = "cancelling"  # an agent holds it, and was asked to stop
     COMPLETED = "completed"
@@ -203,8 +204,9 @@ class Why(_Part):
     )
     besides: Code | None = Field(
         default=None,
-        description="unserved: what would keep it waiting, by what is known of its role, if a balancer served",
+        description="unserved, undecided: what would keep it waiting besides, by what is known of its role",
     )
+    strategy: str = Field(default="", description="undecided: the strategy that cannot be loaded")
     outlook: Outlook | None = None
     candidates: tuple[Candidate, ...] = Field(default=(), description="best first; at most 20")
     assignment: Assignment | None = Field(default=None, description="what decided, at the grant")

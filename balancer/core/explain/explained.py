@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from balancer.core.errors import Misconfigured
 from balancer.core.explain.answer import Code, Why
 from balancer.core.explain.candidates import candidates
 from balancer.core.explain.judge import Judge
@@ -15,6 +16,8 @@ from balancer.core.settings import PoolSettings
 
 #: The rules about a task's past, by the reason that they become.
 _PAST = {Code.TRIED: Rule.TRIED, Code.AVOIDED: Rule.AVOIDED}
+#: Nothing moves before somebody does something.
+_STANDS_STILL = (Code.ROLE_PAUSED, Code.UNSERVED, Code.UNDECIDED)
 
 
 def told(code: Code, **facts: Any) -> Why:
@@ -23,18 +26,32 @@ def told(code: Code, **facts: Any) -> Why:
     return why.model_copy(update={"text": sentence(why)})
 
 
-def pending(settings: PoolSettings, picture: Picture, **task: Any) -> Why:
-    """Of a task that is ready. `task`: what is known of it.
+def pending(settings: PoolSettings, picture: Picture, is_decided: bool, **task: Any) -> Why:
+    """Of a task that is ready.
+
+    Args:
+        settings: of the pool.
+        picture: its role.
+        is_decided: whether a balancer that runs can load the pool's strategy.
+        task: what is known of it.
 
     Raises:
-        Misconfigured: the pool's strategy is a class that is not here.
+        Misconfigured: a balancer can, but here it cannot be loaded.
     """
-    judge = Judge(settings, picture)
+    strategy = "" if is_decided else settings.strategy
+    try:
+        judge = Judge(settings, picture)
+    except Misconfigured:
+        if is_decided:
+            raise
+        return told(Code.UNDECIDED, **task, strategy=strategy)
     code, besides = judge.code(), None
     outlook, guard = waiting_outlook(judge)
     if not picture.is_served:
         # Nothing is given to anybody, nor is heard what agents say, whatever stands in its way besides.
         code, besides = Code.UNSERVED, code
+    elif not is_decided:
+        code, besides = Code.UNDECIDED, code
     due_in_s = None
     if code is Code.AVOIDED:
         due_in_s = max(0.0, (picture.lane.avoid_until_ms - judge.now_ms) / 1_000)
@@ -48,7 +65,8 @@ def pending(settings: PoolSettings, picture: Picture, **task: Any) -> Why:
         barred=tuple(judge.barred(_PAST[code])) if code in _PAST else (),
         besides=None if besides is Code.PLACING else besides,
         candidates=candidates(judge),
-        outlook=None if code in (Code.ROLE_PAUSED, Code.UNSERVED) else outlook,
+        strategy=strategy,
+        outlook=None if code in _STANDS_STILL else outlook,
     )
 
 
