@@ -29,21 +29,12 @@ local function free_classes(role)
   return found
 end
 
--- The least loaded agents of a class, and how many of them, the last ones, are not next. A lane that bars as many agents as are
--- shown could hide all others behind them: then the last half is drawn.
-local function least_loaded(cid, most, barred)
-  local key = k_free(cid)
-  local size = barred >= most and most > 1 and redis.call('ZCARD', key) or 0
-  if size <= most then return redis.call('ZRANGE', key, 0, most - 1), 0 end
-  local first = math.ceil(most / 2)
-  local ids, others = redis.call('ZRANGE', key, 0, first - 1), read_others('ZRANGE', key, first, size, most - first)
-  for _, id in ipairs(others) do ids[#ids + 1] = id end
-  return ids, #others
-end
-
--- The first agents of a class in turn, behind them the least loaded: whoever is next may be too full for a large cost.
-local function first_in_turn(cid, most, barred)
-  if ORDER == 'load' then return least_loaded(cid, most, barred) end
+-- The first agents of a class in turn, behind them the least loaded: whoever is next may be too full for a large cost. `barred`:
+-- so many of those with free units may be out of the question for one lane, so as many more are shown.
+local function first_in_turn(cid, each, barred)
+  local most = each + barred
+  local function least_loaded(n) return redis.call('ZRANGE', k_free(cid), 0, n - 1) end
+  if ORDER == 'load' then return least_loaded(most), 0 end
   local ids, shown, extra = {}, {}, 0
   if ORDER == 'grant' then ids = redis.call('ZRANGE', k_turn(cid), 0, most - 1) end
   if ORDER == 'draw' then
@@ -53,7 +44,7 @@ local function first_in_turn(cid, most, barred)
     for _, id in ipairs(rest) do ids[#ids + 1] = id end
   end
   for _, id in ipairs(ids) do shown[id] = true end
-  for _, id in ipairs((least_loaded(cid, math.min(4 + barred, most), barred))) do
+  for _, id in ipairs(least_loaded(math.min(4, each) + barred)) do
     if not shown[id] then
       ids[#ids + 1] = id
       extra = extra + 1

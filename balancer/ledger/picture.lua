@@ -1,5 +1,7 @@
 -- What a view says about the lanes and agents of a role. Uses what agent.lua knows of agents.
 local LANES_A_PAGE, AGENTS_A_ROLE = 64, 512
+-- Most agents that are named: those on whom tasks failed, and with those whom tasks would rather have.
+local MOST_TRIED, MOST_NAMED = 128, 256
 -- Which page of lanes; set by the script.
 local PAGE
 
@@ -14,23 +16,46 @@ local function say_all(words)
   said = said + #words
 end
 
--- Agents that the role's lanes and heads name, and how many of one class a lane bars at most.
-local named, known, barred
-local function name(id)
-  if known[id] or #named >= AGENTS_A_ROLE then return end
-  known[id] = true
-  named[#named + 1] = id
+-- Agents that the role's lanes and heads name, as far as they accept work; and by class how many of those with free units one lane
+-- bars at most.
+local named, looked_up, accepting, barred
+local function name(role, id, most)
+  local a = named[id]
+  if a ~= nil or looked_up >= most then return a end
+  local f = redis.call('HMGET', k_agent(id), 'used', 'max', 'role', 'class', 'mode', 'state', 'admin', 'freed_us', 'beat_ms', 'd', 'turn')
+  a = { id = id, used = tonumber(f[1]), max = tonumber(f[2]), class = f[4], mode = f[5], state = f[6], admin = f[7] or '', facts = { f[1], f[8], f[9], f[10] }, turn = f[11] }
+  a = f[3] == role and accepts(a) and a
+  named[id], looked_up = a, looked_up + 1
+  if a then accepting[#accepting + 1] = a end
+  return a
 end
 
-local function say_heads(lid, most_heads)
-  local heads = redis.call('ZRANGE', k_lane(lid), 0, most_heads - 1, 'WITHSCORES')
+-- The agents on whom the tasks of lanes failed. Where they are more than a picture holds, those of other lanes are named in each view.
+local function name_tried(role, ids)
+  local looked = 0
+  for n = 1, #ids do
+    local lid, here = ids[(PIVOT + n) % #ids + 1], {}
+    local has_tried = looked < 8 * MOST_TRIED and string.find(lid, '+tried', 1, true)
+    local names = has_tried and string.match(redis.call('HGET', K.lanedef, lid) or '', '"tried":%[(.-)%]') or ''
+    for id in string.gmatch(names, '"([^"]+)"') do
+      local a = name(role, id, MOST_TRIED)
+      looked = looked + 1
+      if a and free_of(a) > 0 then
+        here[a.class] = (here[a.class] or 0) + 1
+        barred[a.class] = math.max(barred[a.class] or 0, here[a.class])
+      end
+    end
+  end
+end
+
+local function say_heads(role, heads)
   say(#heads / 2)
   for i = 1, #heads, 2 do
     local f = redis.call('HMGET', k_task(heads[i]), 'd', 'e', 'p')
     local how = string.sub(f[1] or '', 1, 1)
     if f[3] then
       how = how .. f[3]
-      name(string.match(f[3], '^[^|]*'))
+      name(role, string.match(f[3], '^[^|]*'), MOST_NAMED)
     end
     reply[said + 1], reply[said + 2], reply[said + 3], reply[said + 4] = heads[i], heads[i + 1], f[2] or '', how
     said = said + 4
@@ -39,63 +64,53 @@ end
 
 local function say_lanes(role, units)
   local ids = redis.call('ZRANGE', k_lanes(role), PAGE * LANES_A_PAGE, (PAGE + 1) * LANES_A_PAGE - 1)
-  local most_heads = math.min(units, math.max(4, math.ceil(2 * units / #ids)))
-  named, known, barred = {}, {}, 0
-  for _, lid in ipairs(ids) do
-    local tried = tonumber(string.match(lid, '%+tried(%d+)%.') or 0)
-    barred = math.max(barred, tried)
-    local names = tried > 0 and string.match(redis.call('HGET', K.lanedef, lid) or '', '"tried":%[(.-)%]') or ''
-    for id in string.gmatch(names, '"([^"]+)"') do name(id) end
-  end
+  local sizes = {}
+  for n, lid in ipairs(ids) do sizes[n] = redis.call('ZCARD', k_lane(lid)) end
+  named, looked_up, accepting, barred = {}, 0, {}, {}
+  name_tried(role, ids)
+  local heads = read_heads(ids, sizes, units)
   say(#ids)
-  for _, lid in ipairs(ids) do
+  for n, lid in ipairs(ids) do
     say(lid)
-    say(redis.call('ZCARD', k_lane(lid)))
-    say_heads(lid, most_heads)
+    say(sizes[n])
+    say_heads(role, heads[n])
   end
 end
 
-local function say_agents(ids)
-  if ORDER == 'load' then
-    for _, id in ipairs(ids) do
-      say(id)
-      say_all(redis.call('HMGET', k_agent(id), 'used', 'freed_us', 'beat_ms', 'd'))
-    end
-    return
-  end
-  for _, id in ipairs(ids) do
-    local f = redis.call('HMGET', k_agent(id), 'used', 'freed_us', 'beat_ms', 'd', 'turn')
-    f[5] = f[5] or '0'
-    -- As text a number keeps all its digits.
-    if ORDER == 'grant' then f[5] = str(math.max(now_us, clock_us) - tonumber(f[5])) end
-    say(id)
-    say_all(f)
-  end
+-- The facts of an agent: used, freed_us, beat_ms, d; and in pools that go by turns how near its turn is.
+local function say_facts(id, f, turn)
+  say(id)
+  say_all(f)
+  if ORDER == 'load' then return end
+  -- As text a number keeps all its digits.
+  say(ORDER == 'grant' and str(math.max(now_us, clock_us) - tonumber(turn or 0)) or turn or '0')
 end
 
 local function say_classes(classes, units)
   local each = math.max(math.ceil(1.5 * units / #classes), math.min(4, math.floor(AGENTS_A_ROLE / #classes)))
-  if barred > 0 then each = math.max(each, math.min(barred + 4, math.floor(4 * AGENTS_A_ROLE / #classes))) end
   say(#classes)
   for _, cid in ipairs(classes) do
-    local ids, extra = first_in_turn(cid, each, barred)
+    -- As many more as one lane bars, so that those hide nobody.
+    local ids, extra = first_in_turn(cid, each, barred[cid] or 0)
     say(cid)
     say(redis.call('ZCARD', k_free(cid)))
     say(#ids)
     say(extra)
-    say_agents(ids)
+    for _, id in ipairs(ids) do
+      if ORDER == 'load' then
+        say_facts(id, redis.call('HMGET', k_agent(id), 'used', 'freed_us', 'beat_ms', 'd'))
+      else
+        local f = redis.call('HMGET', k_agent(id), 'used', 'freed_us', 'beat_ms', 'd', 'turn')
+        say_facts(id, f, table.remove(f))
+      end
+    end
   end
 end
 
-local function say_named(role)
-  local accepting = {}
-  for _, id in ipairs(named) do
-    local a = load_agent(id)
-    if a and a.role == role and accepts(a) then accepting[#accepting + 1] = id end
-  end
+local function say_named()
   say(#accepting)
-  for _, id in ipairs(accepting) do
-    say(load_agent(id).class)
-    say_agents({ id })
+  for _, a in ipairs(accepting) do
+    say(a.class)
+    say_facts(a.id, a.facts, a.turn)
   end
 end

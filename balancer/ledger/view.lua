@@ -4,8 +4,8 @@
 -- Returns one flat list (each nested one would cost the server a write of its own): now_ms, hb_mark_ms, more lanes (0, 1), roles, order of agents, settings_ver, then
 --      per role: name, units, service_us, fleet_ver ('' for none), lanes, per lane: id, size, heads, per head: task, order, e, first letter of its priority and p; classes, per class: id, size, agents, how many of them are not in turn, per agent: id, facts; agents that lanes or heads name and that accept work, each: class, id, facts. `busy` when another drainer has the lock; it is taken only where roles are busy
 -- Outcomes -
--- Keeps   at most 64 lanes, 256 classes and 512 agents a role (2,048 where lanes bar those on whom tasks failed), and 512 that are named; every lane that has work is on some page; every class and agent with free units is in some view, as the pivot is drawn; every busy role that is not paused gets a unit
--- Uses    agent, in_turn, picture
+-- Keeps   at most 64 lanes, 256 classes and 640 agents a role (512 where lanes bar none on whom tasks failed), and 256 that are named; every lane that has work is on some page; every class with free units, and every agent on whom tasks failed, is in some view, as the pivot is drawn; every busy role that is not paused gets a unit
+-- Uses    agent, in_turn, heads, picture
 PAGE, PIVOT = int(ARGV[4], 0, 1000, 'page'), int(ARGV[8], 0, 281474976710655, 'pivot')
 local most, token, lock_ms = int(ARGV[5], 1, 128, 'units'), ARGV[6], int(ARGV[7], 1, 60000, 'lock_ms')
 if token ~= '' and (redis.call('GET', K.drain_lock) or token) ~= token then return 'busy' end
@@ -46,7 +46,7 @@ for n, r in ipairs(busy) do
   say(r.fleet_ver)
   say_lanes(r.role, units)
   say_classes(r.classes, units)
-  say_named(r.role)
+  say_named()
   if r.lanes > (PAGE + 1) * LANES_A_PAGE then reply[3] = 1 end
 end
 return reply

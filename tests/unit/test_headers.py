@@ -18,6 +18,7 @@ PARTS = {
     "prelude",
     "agent",
     "in_turn",
+    "heads",
     "picture",
     "waiting",
     "task",
