@@ -58,14 +58,18 @@ def trio() -> Iterator[Trio]:
     binary = find_server()
     if binary is None:
         raise ServerMissing("no redis-server or valkey-server was found")
-    replication = {"repl-diskless-sync": "yes", "repl-diskless-sync-delay": "0"}
+    # A server that came back empty could be promoted before it has followed the new master.
+    config = {"repl-diskless-sync": "yes", "repl-diskless-sync-delay": "0"}
+    config |= {"appendfsync": "always"}
     with ExitStack() as stack:
         link = Path(stack.enter_context(TemporaryDirectory())) / "redis-sentinel"
         link.symlink_to(binary)  # the name makes it a Sentinel
-        master = stack.enter_context(EmbeddedRedis(tcp=True, config=replication))
+        master = stack.enter_context(EmbeddedRedis(tcp=True, appendonly=True, config=config))
         replica = stack.enter_context(
             EmbeddedRedis(
-                tcp=True, config=replication | {"replicaof": f"127.0.0.1 {port_of(master)}"}
+                tcp=True,
+                appendonly=True,
+                config=config | {"replicaof": f"127.0.0.1 {port_of(master)}"},
             )
         )
         with client_of(replica) as client:
