@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from balancer.cli.waits import Waits
     from balancer.ledger.read_effort import Effort
     from balancer.ledger.read_tasks import TaskStatus, Try
+    from balancer.ledger.read_tried import Tried
 
 
 def show_status(
@@ -21,7 +22,7 @@ def show_status(
     waits: Waits | None = None,
     tries: Sequence[Try] = (),
     *,
-    tried: Sequence[str] = (),
+    tried: Tried | None = None,
     effort: Effort | None = None,
 ) -> None:
     """All facts of one task.
@@ -32,9 +33,10 @@ def show_status(
         max_losses: of the pool.
         waits: what it waits for, unless it waits for nothing.
         tries: those that did not complete.
-        tried: agents that do not get it again before everyone who could had it.
+        tried: the agents on which it failed.
         effort: what is expected of it and of its graph.
     """
+    agents, is_void = tried or ((), False)
     if as_json:
         waited = {
             "waits": waits.text if waits else None,
@@ -46,7 +48,7 @@ def show_status(
         output.write_json(
             status.model_dump(mode="json")
             | waited
-            | {"history": history, "tried": list(tried)}
+            | {"history": history, "tried": list(agents), "tried_void": is_void}
             | {"effort": effort.model_dump(mode="json") if effort else None}
         )
         return
@@ -54,7 +56,7 @@ def show_status(
         **status.model_dump(include={"id", "state", "role", "category", "priority", "cost"}),
         "requires": figures(status.requires),
         "prefers": _preference(status),
-        "failed on": ", ".join(tried),
+        "failed on": failed_on(agents, is_void),
         "waits": waits.text if waits else None,
         "agent": status.agent,
         "attempt": status.attempt or None,
@@ -76,6 +78,14 @@ def show_status(
         **{name: _text(value) for name, value in (status.body | status.result).items()},
     }
     output.facts((name, value) for name, value in rows.items() if value not in (None, ""))
+
+
+def failed_on(agents: Sequence[str], is_void: bool) -> str:
+    """The agents on which a task failed, and whether they may have it again."""
+    if not agents:
+        return ""
+    may = "; all that could have it have failed it, so they may again" if is_void else ""
+    return ", ".join(agents) + may
 
 
 def figures(values: Mapping[str, float]) -> str:

@@ -76,6 +76,7 @@ def show(
     from balancer.cli.waits import what_it_waits_for
     from balancer.ledger.read_effort import effort_of
     from balancer.ledger.read_tasks import lane_of
+    from balancer.ledger.read_tried import tried
 
     options.check_name("task id", task_id)
     with options.opened(redis_url, pool) as balancer:
@@ -85,8 +86,8 @@ def show(
         waits = options.asked(balancer, lambda pool: what_it_waits_for(pool, status, lane))
         tries = balancer.history(task_id)
         max_losses = balancer.pool.settings.max_losses
-    tried = lane.tried if lane else ()
-    show_status(status, as_json, max_losses, waits, tries, tried=tried, effort=effort)
+        failed_on = options.asked(balancer, lambda pool: tried(pool, lane))
+    show_status(status, as_json, max_losses, waits, tries, tried=failed_on, effort=effort)
 
 
 @options.verb(app, "why")

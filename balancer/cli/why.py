@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from balancer.cli import output
+from balancer.cli.shown import failed_on
 from balancer.log import printable
 
 if TYPE_CHECKING:
@@ -19,11 +20,18 @@ def show_why(why: Why, as_json: bool) -> None:
         output.write_json(why.model_dump(mode="json"))
         return
     output.write(printable(why.text))
+    if why.helps:
+        output.write(f"-> {printable(why.helps)}")
     rows = {
         "reason": why.code.value,
         "besides": why.besides.value if why.besides else None,
         "state": why.state.value,
         "place": _place(why),
+        "error": why.error,
+        "failed on": failed_on(why.tried, why.tried_void),
+        "losses": f"{why.losses} of {why.max_losses}" if why.losses else None,
+        "expires": _expires(why),
+        "prefers": f"{why.prefers} ({why.unmet})" if why.prefers and why.unmet else why.prefers,
         "starts": _span(why.outlook.starts_in) if why.outlook else None,
         "ends": _span(why.outlook.ends_in) if why.outlook else None,
         "suitable": _suitable(why),
@@ -47,6 +55,13 @@ def _place(why: Why) -> str | None:
     left_out = output.count(why.unplaceable_ahead, "task")
     more = f"; {left_out} before it that no agent could have" if why.unplaceable_ahead else ""
     return f"{why.position} in line{later}{more}"
+
+
+def _expires(why: Why) -> str | None:
+    if why.expires_in_s is None:
+        return None
+    waited = f", {output.seconds(why.max_wait_s)} after it was ready" if why.max_wait_s else ""
+    return f"in {output.seconds(why.expires_in_s)}{waited}, if no agent has it by then"
 
 
 def _span(span: Span | None) -> str | None:

@@ -71,6 +71,7 @@ class Found(NamedTuple):
     agents: Sequence[Seen]
     running: Sequence[Running]
     looked_at: int
+    lost: Sequence[str]
 
     @property
     def is_whole(self) -> bool:
@@ -117,6 +118,7 @@ def picture_of(found: Found) -> Picture:
         ahead_of=sum(lane.before for lane in able),
         unplaceable_ahead=sum(lane.before for lane in found.lanes)
         - sum(lane.before for lane in able),
+        lost=list(found.lost),
         running=list(found.running),
         is_served=around.unserved["is_served"],
         unserved_s=around.unserved["unserved_s"],

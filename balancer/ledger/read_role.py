@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from balancer.core.explain.judge import MOST_NAMED
 from balancer.core.explain.picture import Picture, Running, Seen, refusal
 from balancer.core.health import health
 from balancer.core.invariants import Lease
 from balancer.core.lanes import AgentClass, Lane, feasible, read_class, read_lane
+from balancer.core.model import AgentState
 from balancer.core.turns import Order, nearness
 from balancer.core.view import FreeAgent
 from balancer.ledger.agent_set import Said
@@ -35,6 +37,8 @@ _AGENT = (
     *("role", "class", "max", "used", "n", "freed_us", "beat_ms", "d", "mode", "admin", "turn"),
     "state",
 )
+#: Agents that are gone are looked at, too, where none is live.
+MOST_GONE = 200
 #: What is read of a task; the last two say whether it is where it was.
 _TASK = ("d", "e", "p", "state", "lane")
 
@@ -75,9 +79,20 @@ def read_role(pool: PoolRef, around: Around) -> Exchange[Picture | None]:
         if row["class"] in classes
     ]
     running = yield from _read_running(pool, around, counts.lane, agents, rows)
+    lost = [] if agents else (yield from _read_lost(pool, role))
     lanes = [_waiting(lane, facts, around) for lane in lanes]
     counts = counts._replace(free={id_: int(units) for id_, units in free})
-    return picture_of(Found(around, counts, classes, lanes, facts, agents, running, len(ids)))
+    return picture_of(Found(around, counts, classes, lanes, facts, agents, running, len(ids), lost))
+
+
+def _read_lost(pool: PoolRef, role: str) -> Exchange[list[str]]:
+    """Agents of the role that were lost, the last ones first."""
+    (gone,) = yield [("ZREVRANGE", pool.keys.gone, 0, MOST_GONE - 1)]
+    if not gone:
+        return []
+    rows = yield [("HMGET", pool.keys.agent(id_), "role", "state") for id_ in gone]
+    lost = [id_ for id_, row in zip(gone, rows, strict=True) if row == [role, AgentState.LOST]]
+    return lost[:MOST_NAMED]
 
 
 def _waiting(lane: LaneRead, facts: Mapping[str, Sequence[str | None]], around: Around) -> LaneRead:

@@ -29,7 +29,7 @@ def unplaceable(pool: PoolRef, roles: Sequence[str]) -> Exchange[list[Unplaceabl
         return []
     keys, each = pool.keys, max(4, MOST_LANES // len(roles))
     lanes = yield [("ZRANGE", keys.lanes(role), 0, each - 1) for role in roles]
-    open_ = yield from _open_classes(pool, roles)
+    open_ = yield from open_classes(pool, roles)
     ids = [id_ for page in lanes for id_ in page]
     texts = (yield [("HMGET", keys.lanedef, *ids)])[0] if ids else []
     known = {id_: read_lane(text) for id_, text in zip(ids, texts, strict=True) if text}
@@ -52,11 +52,11 @@ def unplaceable(pool: PoolRef, roles: Sequence[str]) -> Exchange[list[Unplaceabl
 @exchange
 def why_unplaceable(pool: PoolRef, lane: Lane) -> Exchange[str | None]:
     """Why no agent that accepts work could have a task of this lane, in words; None when one could."""
-    (classes,) = yield from _open_classes(pool, [lane.role])
+    (classes,) = yield from open_classes(pool, [lane.role])
     return shortage(lane, classes)
 
 
-def _open_classes(
+def open_classes(
     pool: PoolRef, roles: Sequence[str]
 ) -> Exchange[list[list[tuple[AgentClass, int]]]]:
     """Of each role the classes whose agents accept work, with the units of all of them."""

@@ -8,13 +8,15 @@ from typing import Any, NamedTuple
 from balancer.core.explain import explained
 from balancer.core.explain.answer import Code, Parent, Why
 from balancer.core.model import TaskState
+from balancer.core.options import expiry_us
 from balancer.core.settings import PoolSettings
 from balancer.core.wording import seconds
 from balancer.ledger.exchange import Exchange, exchange
 from balancer.ledger.pool import PoolRef
 from balancer.ledger.read_picture import Around
 from balancer.ledger.read_role import read_role
-from balancer.ledger.read_tasks import TaskStatus, Try, read_try, status_of
+from balancer.ledger.read_tasks import TaskStatus, Try, lane_of, read_try, status_of
+from balancer.ledger.read_tried import tried
 from balancer.ledger.replicas import asks, read_replicas
 
 #: Most parents that are named.
@@ -23,6 +25,8 @@ MOST_PARENTS = 20
 UNSERVED_S = 10.0
 #: A task that has moved on so often while it was looked at waits for nothing.
 _MOVES = 3
+#: States in which the error of the last try says why.
+_SAY_WHY = (TaskState.FAILED, TaskState.DEAD)
 
 
 class _Read(NamedTuple):
@@ -44,11 +48,15 @@ class _Read(NamedTuple):
     @property
     def task(self) -> dict[str, Any]:
         """What every answer says of it."""
-        status = self.status
-        same = ("id", "state", "role", "category", "priority", "cost", "failures", "max_failures")
+        status, at_us = self.status, expiry_us(self.fields)
+        same = (
+            *("id", "state", "role", "category", "priority", "cost", "requires", "reason"),
+            *("failures", "max_failures", "losses", "max_wait_s"),
+        )
         return {name: getattr(status, name) for name in same} | {
-            "requires": status.requires,
-            "reason": status.reason,
+            "max_losses": self.settings.max_losses,
+            "error": str(status.result.get("error", "")) if status.state in _SAY_WHY else "",
+            "expires_in_s": None if at_us is None else max(0.0, (at_us - self.now_us) / 1e6),
             "tries": tuple(_told(read_try(line)) for line in self.tries),
         }
 
@@ -89,14 +97,15 @@ def why(pool: PoolRef, task_id: str) -> Exchange[Why | None]:
 
 
 def _read(pool: PoolRef, task_id: str) -> Exchange[_Read | None]:
-    fields, tries, (tick_ms, mark_ms, settings_ver), settings, time = yield [
+    fields, result, tries, (tick_ms, mark_ms, settings_ver), settings, time = yield [
         ("HGETALL", pool.keys.task(task_id)),
+        ("GET", pool.keys.result(task_id)),
         ("LRANGE", pool.keys.hist(task_id), 0, -1),
         ("HMGET", pool.keys.meta, "last_tick_ms", "hb_mark_ms", "settings_ver"),
         ("HGET", pool.keys.settings, "json"),
         ("TIME",),
     ]
-    status = status_of(task_id, fields)
+    status = status_of(task_id, fields, result=result)
     if status is None:
         return None
     now_us = pool.clock() if pool.clock else int(time[0]) * 1_000_000 + int(time[1])
@@ -136,7 +145,9 @@ def _is_decided(pool: PoolRef, read: _Read) -> Exchange[bool]:
 
 def _backing_off(pool: PoolRef, read: _Read) -> Exchange[Why | None]:
     (at_us,) = yield [("ZSCORE", pool.keys.failed, read.status.id)]
-    return _timed(read, Code.BACKING_OFF, at_us)
+    lane = yield from lane_of.steps(pool, read.status.id)
+    agents, is_void = yield from tried.steps(pool, lane)
+    return _timed(read, Code.BACKING_OFF, at_us, tried=agents, tried_void=is_void)
 
 
 def _scheduled(pool: PoolRef, read: _Read) -> Exchange[Why | None]:
@@ -171,12 +182,12 @@ def _blocked(pool: PoolRef, read: _Read) -> Exchange[Why | None]:
     return explained.told(Code.BLOCKED, **read.task, parents=parents, open_parents=many)
 
 
-def _timed(read: _Read, code: Code, at_us: float | None) -> Why | None:
+def _timed(read: _Read, code: Code, at_us: float | None, **more: Any) -> Why | None:
     if at_us is None:
         return None
     if at_us <= read.now_us:
         return _due(read)
-    return explained.told(code, **read.task, due_in_s=(at_us - read.now_us) / 1e6)
+    return explained.told(code, **read.task, **more, due_in_s=(at_us - read.now_us) / 1e6)
 
 
 def _due(read: _Read) -> Why:

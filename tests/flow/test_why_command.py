@@ -131,6 +131,8 @@ def comes_to(balancer: Command, why: Why) -> ComesTo:
     def wait(id: str, code: str) -> Any:
         wait_until(lambda: why(id)["code"] == code, f"{id} is {code}")
         answer, text = why(id), balancer("task", "why", id).out.splitlines()
+        if answer["helps"]:
+            assert text.pop(1) == f"-> {answer['helps']}"
         assert (answer["code"], text[1].split()) == (code, ["reason", code])
         assert text[0][0].isupper()
         assert text[0].endswith(".")
@@ -318,8 +320,9 @@ def test_as_a_process_of_its_own(stage: Stage) -> None:
         cwd=ROOT,
         env={**os.environ, "BALANCER_REDIS_URL": stage.url},
     )
-    assert done.stdout.splitlines()[:3] == [
+    assert done.stdout.splitlines()[:4] == [
         "No agent of role o is live.",
+        "-> start an agent: worker run --role o -- PROGRAM",
         "reason  no_agents",
         "state   pending",
     ]

@@ -22,7 +22,10 @@ from balancer.ledger.agent_set import Verb, agent_set
 from balancer.ledger.cancel import cancel
 from balancer.ledger.due import due
 from balancer.ledger.exchange import drive
+from balancer.ledger.read_tasks import lane_of
+from balancer.ledger.read_tried import tried as tried_of
 from balancer.ledger.read_why import why
+from balancer.ledger.reclaim import reclaim
 from balancer.ledger.replicas import sign
 from balancer.ledger.role_set import pause
 from tests.support.factories import (
@@ -313,11 +316,30 @@ GOLDEN: dict[Code, Callable[[Pool, Clock], str]] = {
 }
 
 
+#: What helps in these cases; nothing but time in the others.
+HELPS = {
+    Code.BLOCKED: "balancer task why p1",
+    Code.ROLE_PAUSED: "balancer queue resume dev",
+    Code.NO_AGENTS: "start an agent: worker run --role dev -- PROGRAM",
+    Code.UNPLACEABLE: "start an agent of role dev with go 2, gpu 3, 2 units",
+    Code.NOT_ACCEPTING: "balancer agent resume a1",
+    Code.HEALTH: "look at the machines, or at: balancer agent show a1",
+    Code.ALL_BUSY: "start more agents of role dev, or let it go before others: balancer task reprioritise t1"
+    " --priority high",
+    Code.TRIED: "start more agents of role dev, or look at what its tries said",
+    Code.GUARDED: "to let slow agents have such tasks at once: balancer configure --set guard_slack=0",
+    Code.UNSERVED: "balancer serve",
+    Code.UNDECIDED: "install the class where the balancers run, or: balancer configure --strategy fit",
+    Code.DEAD: "balancer task retry t1",
+}
+HELPS[Code.WAITS_IN_LINE] = HELPS[Code.ALL_BUSY]
+
+
 @pytest.mark.parametrize("code", list(Code))
-def test_each_reason_has_its_sentence(code: Code, fit: Pool, clock: Clock) -> None:
+def test_each_reason_has_its_sentence_and_what_helps(code: Code, fit: Pool, clock: Clock) -> None:
     sentence = GOLDEN[code](fit, clock)
     answer = ask(fit)
-    assert (answer.code, answer.text) == (code, sentence)
+    assert (answer.code, answer.text, answer.helps) == (code, sentence, HELPS.get(code, ""))
 
 
 def test_there_are_words_for_every_reason_and_rule() -> None:
@@ -635,6 +657,103 @@ def test_the_end_of_a_task_follows_from_its_own_lease(fit: Pool, clock: Clock) -
         answer.ends_in.low_s for task in ("t0", "t1", "t2") if (answer := ask(fit, task).outlook)
     ]
     assert ends == [10, 500, 20]
+
+
+# --- what befell it, and what its producer asked for ---
+
+
+def test_what_tries_said_and_how_often_it_was_lost(fit: Pool, clock: Clock) -> None:
+    submit(fit, make_task(max_failures=2))
+    beat(fit, "a1")
+    assign(fit)
+    complete(fit, status="failed", error="ValueError: no")
+    answer = ask(fit)
+    assert (answer.code, answer.error, answer.tried) == (
+        *(Code.BACKING_OFF, "ValueError: no", ("a1",)),
+    )
+    clock.advance(20)
+    due(fit)
+    beat(fit, "a2")
+    assign(fit, agent="a2")
+    clock.advance(60)
+    serve(fit)
+    beat(fit, "other", role="ops")
+    assert [reclaim(fit, agent).requeued for agent in ("a1", "a2")] == [0, 1]
+    answer = ask(fit)
+    assert (answer.code, answer.losses, answer.max_losses) == (Code.NO_AGENTS, 1, 3)
+    assert (answer.lost, answer.error) == (("a2", "a1"), "")
+    assert answer.text == "No agent of role dev is live; a2, a1 were lost."
+    beat(fit, "a3")
+    assign(fit, agent="a3")
+    complete(fit, status="failed", error="ValueError: still no")
+    answer = ask(fit)
+    assert (answer.code, answer.error) == (Code.DEAD, "ValueError: still no")
+
+
+def test_when_it_expires(fit: Pool, clock: Clock) -> None:
+    submit(fit, make_task("t1", max_wait_s=90), make_task("t2", expires_at=later(60)), "t3")
+    clock.advance(5)
+    answers = [ask(fit, task) for task in ("t1", "t2", "t3")]
+    assert [(one.expires_in_s, one.max_wait_s) for one in answers] == [
+        *((85, 90), (55, None), (None, None)),
+    ]
+    beat(fit)
+    assign(fit)
+    assert ask(fit).expires_in_s is None
+
+
+@pytest.mark.parametrize(
+    ("wish", "unmet"),
+    [
+        ("a1", None),
+        ("a2", "full"),
+        ("a3", "paused"),
+        ("a4", "skill"),
+        ("a5", "over 1.5 times slower"),
+        ("nobody", "not a live agent of its role"),
+    ],
+)
+def test_an_agent_that_it_would_rather_have(
+    fit: Pool, clock: Clock, wish: str, unmet: str | None
+) -> None:
+    for agent in ("a1", "a2", "a3"):
+        beat(fit, agent, skills={"go": 1})
+    beat(fit, "a4")
+    beat(fit, "a5", skills={"go": 1}, speed=0.5)
+    submit(fit, "b1", make_task("t1", requires={"go": 1}, prefer_agent=wish, prefer_for_s=30))
+    assign(fit, "b1", "a2")
+    agent_set(fit, "a3", Verb.PAUSE)
+    answer = ask(fit)
+    assert (answer.prefers, answer.unmet) == (wish, unmet)
+    clock.advance(31)
+    beat(fit, "a1", skills={"go": 1})
+    serve(fit)
+    assert ask(fit).unmet == "for longer than the 30 s for which it is preferred"
+
+
+@pytest.mark.parametrize("others", ["none", "busy", "paused", "unskilled"])
+def test_task_show_reads_the_same_of_those_it_failed_on(
+    fit: Pool, clock: Clock, others: str
+) -> None:
+    """They may have it again where nobody else could: neither says more than the planner does."""
+    beat(fit, "a1", skills={"go": 1})
+    submit(fit, make_task("t1", requires={"go": 1}), "b1")
+    if others != "none":
+        beat(fit, "a2", skills={} if others == "unskilled" else {"go": 1})
+    if others == "busy":
+        assign(fit, "b1", "a2")
+    if others == "paused":
+        agent_set(fit, "a2", Verb.PAUSE)
+    assign(fit)
+    complete(fit, status="failed")
+    for _ in range(2):
+        answer, shown = ask(fit), tried_of(fit, lane_of(fit, "t1"))
+        assert (answer.tried, answer.tried_void) == shown == (("a1",), others != "busy")
+        clock.advance(6)
+        due(fit)
+        serve(fit)
+        beat(fit, "a1", skills={"go": 1})
+    assert (ask(fit).excluded.get("tried") == 1) == (others == "busy")
 
 
 # --- explain and planner agree ---

@@ -58,6 +58,7 @@ def picture(
         ahead=ahead,
         ahead_of=count,
         unplaceable_ahead=0,
+        lost=[],
         running=running,
         is_served=True,
         unserved_s=None,

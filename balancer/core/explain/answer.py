@@ -151,11 +151,36 @@ class Why(_Part):
     cost: int
     code: Code
     text: str = Field(description="the same in one sentence, with what stands behind it")
+    helps: str = Field(
+        default="", description="what helps, with the command where there is one; empty: only time"
+    )
     due_in_s: float | None = Field(
         default=None, description="scheduled, backing_off, avoided, guarded: until then"
     )
     failures: int = 0
     max_failures: int = 0
+    losses: int = 0
+    max_losses: int = 0
+    error: str = Field(default="", description="what the last try said that failed")
+    expires_in_s: float | None = Field(
+        default=None, description="then it is dead, if it waits; by expires_at or max_wait_s"
+    )
+    max_wait_s: float | None = Field(
+        default=None, description="dead when no agent had it so long after it was ready"
+    )
+    tried: tuple[str, ...] = Field(default=(), description="the agents on which it failed")
+    tried_void: bool = Field(
+        default=False,
+        description="all that could have it have failed it, so those it failed on may have it again",
+    )
+    lost: tuple[str, ...] = Field(
+        default=(),
+        description="no_agents: agents of its role that were lost, the last ones first; at most 20",
+    )
+    prefers: str | None = Field(default=None, description="the agent that it would rather have")
+    unmet: str | None = Field(
+        default=None, description="why that agent does not get it now; none: it may"
+    )
     parents: tuple[Parent, ...] = Field(default=(), description="open ones; at most 20")
     open_parents: int = 0
     requires: dict[str, int] = Field(default_factory=dict)

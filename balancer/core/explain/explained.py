@@ -7,6 +7,7 @@ from typing import Any
 from balancer.core.errors import Misconfigured
 from balancer.core.explain.answer import Code, Why
 from balancer.core.explain.candidates import candidates
+from balancer.core.explain.helps import help_of
 from balancer.core.explain.judge import Judge
 from balancer.core.explain.outlook import running_outlook, waiting_outlook
 from balancer.core.explain.picture import Picture
@@ -23,7 +24,7 @@ _STANDS_STILL = (Code.ROLE_PAUSED, Code.UNSERVED, Code.UNDECIDED)
 def told(code: Code, **facts: Any) -> Why:
     """An answer with its sentence."""
     why = Why(code=code, text="", **facts)
-    return why.model_copy(update={"text": sentence(why)})
+    return why.model_copy(update={"text": sentence(why), "helps": help_of(why)})
 
 
 def pending(settings: PoolSettings, picture: Picture, is_decided: bool, **task: Any) -> Why:

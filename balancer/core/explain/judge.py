@@ -13,12 +13,14 @@ from balancer.core.explain.answer import Better, Code
 from balancer.core.explain.picture import Picture, Seen
 from balancer.core.fleet import BETTER, Ladder
 from balancer.core.lanes import feasible, is_unplaceable
-from balancer.core.plan.fit import Formula, better_takes_s
+from balancer.core.plan.fit import PREFERRED, Formula, better_takes_s, kept_share
 from balancer.core.plan.proposal import RolePlan
 from balancer.core.plan.rules import Rule, bars, class_rule, room_rule, why_not
 from balancer.core.planner import Planner
 from balancer.core.settings import PoolSettings
 from balancer.core.strategies import Fit, make_strategy
+from balancer.core.view import Preference
+from balancer.core.wording import seconds
 
 #: Most classes, candidates or parents that are named.
 MOST_NAMED = 20
@@ -136,6 +138,10 @@ class Judge:
             "position": None if is_unplaceable(lane, classes_of_all) else picture.ahead_of + 1,
             "unplaceable_ahead": picture.unplaceable_ahead,
             "is_position_exact": picture.examined.lanes == picture.examined.lanes_of,
+            "tried": picture.lane.tried,
+            "tried_void": bool(picture.lane.tried) and not lane.tried,
+            "lost": tuple(picture.lost),
+            **self._preference(),
             "kept_agent": self.plan.kept,
             "kept_for": self.plan.kept_for,
             "goes_to": self.goes_to(),
@@ -159,6 +165,29 @@ class Judge:
             for seen in self.suitable
             if bars(self.lane, seen.agent, self.now_ms) is rule
         ]
+
+    def _preference(self) -> dict[str, Any]:
+        """The agent that the task would rather have, and why it does not get it."""
+        wish = self.picture.head.preference
+        if wish is None:
+            return {}
+        seen = next((seen for seen in self.picture.agents if seen.agent.id == wish.agent), None)
+        return {"prefers": wish.agent, "unmet": self._unmet(wish, seen)}
+
+    def _unmet(self, wish: Preference, seen: Seen | None) -> str | None:
+        if self.formula is None:
+            return "its strategy does not look at preferences"
+        ready_us = self.formula.ready_us(self.picture.head)
+        if 1_000 * (self.now_ms - wish.for_ms) > ready_us:
+            return f"for longer than the {seconds(wish.for_ms / 1e3)} for which it is preferred"
+        if seen is None:
+            return "not a live agent of its role"
+        best = max(map(self._fitness, self.free), default=0.0)
+        is_slow = PREFERRED * self._fitness(seen) < best
+        return self.excluded(seen) or (f"over {PREFERRED:g} times slower" if is_slow else None)
+
+    def _fitness(self, seen: Seen) -> float:
+        return seen.cls.speed_of(self.lane.category) * kept_share(seen.agent.health)
 
     def _best_levels(self) -> dict[str, int]:
         best = {skill: 0 for skill, _ in self.lane.requires}

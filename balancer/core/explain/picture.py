@@ -73,6 +73,7 @@ class Picture(NamedTuple):
         ahead: tasks of the role that stand before it and that an agent could have, as far as they were read.
         ahead_of: how many there are, at least.
         unplaceable_ahead: how many stand before it that no agent could have.
+        lost: agents of the role that were lost, where no agent of it is live.
         running: leases of the agents above, as far as they were read.
     """
 
@@ -90,6 +91,7 @@ class Picture(NamedTuple):
     ahead: list[Ahead]
     ahead_of: int
     unplaceable_ahead: int
+    lost: list[str]
     running: list[Running]
     is_served: bool
     unserved_s: float | None

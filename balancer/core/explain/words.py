@@ -14,7 +14,7 @@ SENTENCES: Mapping[Code, str] = {
     Code.BACKING_OFF: "Try {failures} of {max_failures} failed; the next one may start in {until}.",
     Code.DUE: "What it waited for has come; the next sweep puts it into the queue, within a second.",
     Code.ROLE_PAUSED: "The queue of role {role} is paused.",
-    Code.NO_AGENTS: "No agent of role {role} is live.",
+    Code.NO_AGENTS: "No agent of role {role} is live{lost}.",
     Code.UNPLACEABLE: "No live agent of role {role} could ever have it: {excluded}{shortage}.",
     Code.NOT_ACCEPTING: "Those of role {role} that could have it take no new work: {excluded}.",
     Code.HEALTH: "{suitable_agents} {have} not been heard of for too long.",
@@ -149,12 +149,21 @@ def _tries(why: Why) -> str:
     return f"; {count(len(why.tries), 'try').replace('trys', 'tries')} did not complete, the last one {why.tries[-1]}"
 
 
+def _lost(why: Why) -> str:
+    if not why.lost:
+        return ""
+    more = f" and {len(why.lost) - 3} more" if len(why.lost) > 3 else ""
+    verb = "was" if len(why.lost) == 1 else "were"
+    return f"; {', '.join(why.lost[:3])}{more} {verb} lost"
+
+
 def _unserved(why: Why) -> str:
     return "and none ever has" if why.unserved_s is None else f"since {seconds(why.unserved_s)}"
 
 
 _PARTS: Mapping[str, Callable[[Why], object]] = {
     "role": lambda why: why.role,
+    "lost": _lost,
     "until": lambda why: seconds(why.due_in_s),
     "parents": _parents,
     "failures": lambda why: why.failures,
