@@ -9,6 +9,7 @@ import typer
 from balancer.cli import options, output
 from balancer.cli.shown import figures
 from balancer.core.errors import NotFound
+from balancer.core.lanes import Gate
 
 if TYPE_CHECKING:
     from balancer.core.model import Agent
@@ -17,6 +18,13 @@ if TYPE_CHECKING:
 app = options.group("agent", "List and show agents, pause and resume them, let them go.")
 
 AgentId = Annotated[str, typer.Argument(metavar="ID", help="The agent.", show_default=False)]
+
+#: What it means that an agent fails nearly all that it tries, and in one word.
+GATES = {
+    Gate.SHUT: "gets no work while others could have it, but one task now and then",
+    Gate.PROBE: "gets one task, to see whether it goes better",
+}
+_DOES = {Gate.SHUT: "failing", Gate.PROBE: "probed"}
 
 COLUMNS = (
     "id",
@@ -93,6 +101,7 @@ def show(
             ("skills", figures(agent.skills)),
             ("speeds", figures(agent.speeds)),
             ("learned speeds", figures(agent.learned_speeds)),
+            ("success rate", _success(agent)),
             ("state", f"{_state(agent)}, {agent.activity} (says: {agent.mode})"),
             (
                 "capacity",
@@ -191,9 +200,17 @@ def _json(agent: Agent) -> dict[str, Any]:
     return agent.model_dump(mode="json") | derived
 
 
+def _success(agent: Agent) -> str:
+    """What came of its last tries, and what follows from that."""
+    if agent.success is None:
+        return "" if agent.gate is Gate.OPEN else GATES[agent.gate]
+    of = f"{100 * agent.success:.0f} % of its last {agent.tries} tries"
+    return of if agent.gate is Gate.OPEN else f"{of}; {GATES[agent.gate]}"
+
+
 def _state(agent: Agent) -> str:
     if agent.admin.value == "none":
-        return agent.state.value
+        return agent.state.value + (f", {_DOES[agent.gate]}" if agent.gate else "")
     left = "" if agent.retires_in_s is None else f" in {output.seconds(agent.retires_in_s)}"
     return f"{agent.state.value}, {agent.admin.value}{left}"
 

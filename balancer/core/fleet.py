@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from copy import copy
+from functools import cached_property
 from typing import NamedTuple
 
-from balancer.core.lanes import AgentClass, Lane, feasible
+from balancer.core.lanes import AgentClass, Gate, Lane, feasible
 
 #: So many times faster than another is better than that one.
 BETTER = 1.05
@@ -28,19 +29,28 @@ class Rung(NamedTuple):
 class Ladder:
     """The classes that may serve a lane, by their speed in its category."""
 
-    def __init__(self, lane: Lane, classes: Iterable[tuple[AgentClass, int]]) -> None:
+    def __init__(
+        self, lane: Lane, classes: Iterable[tuple[AgentClass, int]], *, gates: bool = True
+    ) -> None:
         self._lane = lane
         #: How many agents may serve the lane, busy or not.
         self.agents = 0
         self._places: dict[AgentClass, int] = {}
         self._speeds: list[tuple[float, int]] = []
-        for cls, units in classes:
-            if feasible(lane, cls):
+        able = [pair for pair in classes if feasible(lane, pair[0])]
+        #: Whether those that are shut out get nothing of it: there are others.
+        self._shuts = gates and any(not cls.gate for cls, _ in able)
+        for cls, units in able:
+            if self.serves(cls):
                 self._places[cls] = len(self._speeds)
                 self._speeds.append((cls.speed_of(lane.category), units))
                 self.agents += units // cls.max_concurrent if cls.max_concurrent else 0
         self._whole: Ladder | None = None
         self._climb()
+
+    def serves(self, cls: AgentClass) -> bool:
+        """Whether agents of a class may have tasks of the lane at all."""
+        return feasible(self._lane, cls) and not (self._shuts and cls.gate is Gate.SHUT)
 
     def _climb(self) -> None:
         self._fastest = max((speed for speed, _ in self._speeds), default=0.0)
@@ -62,7 +72,7 @@ class Ladder:
         return less
 
     def rung(self, cls: AgentClass) -> Rung | None:
-        """Where a class stands; None when it may not serve the lane."""
+        """Where a class stands; None when its agents could never serve the lane. One that is shut out has its place."""
         if self._whole is not None:
             whole = self._whole.rung(cls)
             return whole and self._at(whole.speed)
@@ -88,9 +98,12 @@ class Ladder:
 class Fleet:
     """The live, accepting agents of a role, by class. Immutable: what was worked out is remembered."""
 
-    def __init__(self, classes: Iterable[tuple[AgentClass, int]]) -> None:
-        """`classes`: each with the units of all its agents, used or not."""
+    def __init__(self, classes: Iterable[tuple[AgentClass, int]], *, gates: bool = True) -> None:
+        """`classes`: each with the units of all its agents, used or not. `gates`: whether any is shut out."""
         self.classes = tuple(classes)
+        #: Whether those who are probed get one task at a time: there are others to do the work.
+        self.probes = gates and any(not cls.gate for cls, _ in self.classes)
+        self._gates = gates
         self._ladders: dict[int, tuple[Lane, Ladder]] = {}
         self._plain: dict[Lane, Ladder] = {}
 
@@ -98,6 +111,15 @@ class Fleet:
         return isinstance(other, Fleet) and self.classes == other.classes
 
     __hash__ = None  # type: ignore[assignment]
+
+    @cached_property
+    def ungated(self) -> Fleet:
+        """The same, as if nobody were shut out."""
+        return Fleet(self.classes, gates=False)
+
+    def bound(self, gates: bool) -> Fleet:
+        """The fleet of a pool that shuts agents out, or does not."""
+        return self if gates else self.ungated
 
     def ladder(self, lane: Lane, tried: Mapping[str, AgentClass] | None = None) -> Ladder:
         """The classes that may serve a lane. The agents that failed its tasks are nobody to wait for:
@@ -111,7 +133,7 @@ class Fleet:
         if known is None:
             if len(self._ladders) >= _MOST_LADDERS:
                 self._ladders.clear()
-            known = self._ladders[id(lane)] = (lane, Ladder(lane, self.classes))
+            known = self._ladders[id(lane)] = (lane, Ladder(lane, self.classes, gates=self._gates))
         return known[1]
 
     def _plain_ladder(self, lane: Lane) -> Ladder:
@@ -121,7 +143,7 @@ class Fleet:
         if ladder is None:
             if len(self._plain) >= _MOST_LADDERS:
                 self._plain.clear()
-            ladder = self._plain[plain] = Ladder(plain, self.classes)
+            ladder = self._plain[plain] = Ladder(plain, self.classes, gates=self._gates)
         return ladder
 
     def void_tried(self, lane: Lane, tried: Mapping[str, AgentClass]) -> Lane:
@@ -131,6 +153,7 @@ class Fleet:
         """
         if not lane.tried:
             return lane
-        agents = self._plain_ladder(lane).agents
-        agents -= sum(id_ in tried and feasible(lane, tried[id_]) for id_ in lane.tried)
+        ladder = self._plain_ladder(lane)
+        agents = ladder.agents
+        agents -= sum(id_ in tried and ladder.serves(tried[id_]) for id_ in lane.tried)
         return lane if agents > 0 else lane._replace(tried=())

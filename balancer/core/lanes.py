@@ -7,6 +7,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
+from enum import StrEnum
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -16,6 +17,14 @@ VERSION = 1
 SPECIALIST_SPEED = 1.25
 #: What one step of a learned speed is worth.
 LEARNED_STEP = 1.25
+
+
+class Gate(StrEnum):
+    """Whether agents that fail nearly all that they try are given work; core/pace.py says when."""
+
+    OPEN = ""  # like everybody else
+    SHUT = "shut"  # nothing while others could have it
+    PROBE = "probe"  # one task, to see whether it goes better
 
 
 class Lane(NamedTuple):
@@ -57,6 +66,8 @@ class AgentClass(NamedTuple):
     #: (category, steps of LEARNED_STEP), sorted: by how much it was seen to be faster (slower: negative)
     #: than declared. The category "" stands for all that have no steps of their own.
     learned: tuple[tuple[str, int], ...] = ()
+    #: Where it is not open, nothing is learned of their speed.
+    gate: Gate = Gate.OPEN
 
     def speed_of(self, category: str) -> float:
         """How much faster than normal its agents do tasks of a category: what they declared, a modest
@@ -112,7 +123,8 @@ def _spread(text: str) -> int:
 @lru_cache(maxsize=20_000)
 def class_definition(cls: AgentClass) -> tuple[str, str]:
     """(id, canonical JSON) of a class. Specializations are compared as a sorted set. The scripts make
-    those of classes that were learned (classes.lua): the id of the declared one, and `+s` with a hash.
+    those of classes that were learned (classes.lua): the id of the declared one, and `+s` with a hash, or
+    what their gate is.
     """
     said: dict[str, object] = {
         "v": VERSION,
@@ -122,6 +134,8 @@ def class_definition(cls: AgentClass) -> tuple[str, str]:
     }
     figures = {"skills": cls.skills, "speeds": cls.speeds}
     text = _text(said | {name: dict(pairs) for name, pairs in figures.items() if pairs})
+    if cls.gate:
+        return f"{_name(text)}+{cls.gate}", f'{text[:-1]},"gate":"{cls.gate}"}}'
     if not cls.learned:
         return _name(text), text
     learned = f'"learned":{_text(dict(cls.learned))}'
@@ -153,7 +167,14 @@ def read_class(text: str) -> AgentClass:
         _pairs(raw, "skills"),
         _pairs(raw, "speeds"),
         _pairs(raw, "learned"),
+        Gate(raw.get("gate", "")),
     )
+
+
+def gate_of(class_id: str) -> Gate:
+    """The gate of the agents of a class, by its id."""
+    gate = class_id.rpartition("+")[2] if "+" in class_id else ""
+    return Gate(gate) if gate in (Gate.SHUT, Gate.PROBE) else Gate.OPEN
 
 
 def _pairs(raw: dict[str, Any], name: str) -> tuple[tuple[str, Any], ...]:

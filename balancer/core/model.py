@@ -20,6 +20,7 @@ from balancer.core.hints import (
     Feature,
     check_group,
 )
+from balancer.core.lanes import Gate
 from balancer.core.moments import Moment
 from balancer.core.names import Name, new_id
 from balancer.core.options import MAX_DEDUP_KEY, MAX_WAIT_S, ParentPolicy, check_dedup_key
@@ -230,6 +231,17 @@ class Agent(BaseModel):
     learned_speeds: dict[str, float] = Field(
         default_factory=dict,
         description="what its work has shown instead, where that differs; '' stands for all other categories",
+    )
+    tries: int = Field(
+        default=0, ge=0, description="so many of its last tries `success` is of; 50 at most"
+    )
+    success: float | None = Field(
+        default=None, ge=0, le=1, description="the share of those that did not fail; none: no tries"
+    )
+    gate: Gate = Field(
+        default=Gate.OPEN,
+        description="shut: nearly all of its tries fail, so it gets nothing while others could have the task;"
+        " probe: it gets one task, to see whether it goes better",
     )
     max_concurrent: int = Field(ge=0, le=MAX_UNITS, description="units it can carry at once")
     current_tasks: int = Field(ge=0, description="open leases")

@@ -5,6 +5,9 @@ declares. The mean over an agent's tries, pulled towards 0, and at each category
 steps of LEARNED_STEP; agents with the same declaration and steps are one class. Tries that failed count as time
 lost: an agent that needs two tries a task is half as fast.
 
+One that fails nearly all that it tries is shut out while others could have the work: a circuit breaker. After a while
+it is given one task; if that completes, nothing is held against it any more, else it is shut out for twice as long.
+
 Pure, and the source of the formulas: `ledger/pace.lua` computes the same in Redis.
 """
 
@@ -15,7 +18,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from balancer.core.effort import Cell
-from balancer.core.lanes import LEARNED_STEP
+from balancer.core.lanes import LEARNED_STEP, Gate
 
 #: Redis keeps whole numbers: ten-thousandths.
 PARTS = 10_000
@@ -31,6 +34,8 @@ SPREAD, LEAST_WEIGHT, ALIKE = 0.09, 4.0, 16.0
 TRIES_WEIGHT = 10.0
 #: From so many observations on a step is taken; and how far from it the figure must be, in steps, to leave it.
 ENOUGH, HYSTERESIS = 8, 0.6
+#: From so many tries on an agent may be shut out; for so long at first, and at most, seconds.
+TRIES_JUDGED, SHUT_S, MOST_SHUT_S = 20, 60, 1_800
 #: Most steps faster and slower, and most categories with steps of their own. An agent whose tries all fail
 #: ends at the slowest.
 MAX_STEPS, MIN_STEPS, MAX_CATEGORIES = 4, -8, 3
@@ -81,6 +86,22 @@ class Pace(NamedTuple):
         }
         enough = max(self.n, self.tries) >= ENOUGH
         return ((everywhere + lost) / step if enough else None), levels
+
+
+def next_gate(gate: Gate, pace: Pace, is_good: bool, least: float) -> Gate:
+    """The gate of an agent after a try, which `pace` counts already. `least`: the share of tries that must not
+    fail; 0: nobody is shut out.
+    """
+    if gate is Gate.PROBE:
+        return Gate.OPEN if is_good or not least else Gate.SHUT
+    if pace.share >= least:
+        return Gate.OPEN
+    return Gate.SHUT if gate or (pace.tries >= TRIES_JUDGED and not is_good) else Gate.OPEN
+
+
+def shut_s(failed_probes: int) -> float:
+    """How long an agent is shut out before it is given one task, once so many of those have failed."""
+    return float(min(MOST_SHUT_S, SHUT_S * 2**failed_probes))
 
 
 def step_at(step: int, level: float) -> int:

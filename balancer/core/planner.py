@@ -48,7 +48,7 @@ class Planner:
         if isinstance(deciding, Fit):
             self._family = ByFit(settings)
         else:
-            self._family = ByScore(deciding, settings.min_health)
+            self._family = ByScore(deciding, settings)
 
     def pivot(self) -> int:
         """Where the next view starts with what it reads in turn: agents in a pool whose order is drawn,

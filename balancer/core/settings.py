@@ -129,6 +129,11 @@ class PoolSettings(_Settings):
         default=1.5,
         description="of fit: how many times as long as foreseen a faster agent may take before a slow one is used",
     )
+    min_success: Annotated[float, Field(ge=0, le=1)] = Field(
+        default=0.2,
+        description="an agent whose tries succeed more seldom gets one task now and then, while others could have the"
+        " work; 0: nobody is shut out",
+    )
     learning: bool = Field(
         default=True, description="whether durations and speeds are learned from finished tasks"
     )
@@ -187,6 +192,11 @@ class PoolSettings(_Settings):
     def is_own_strategy(self) -> bool:
         """Whether the strategy is a class of the user's, which each balancer has to load."""
         return self.strategy not in STRATEGY_NAMES
+
+    @property
+    def gates(self) -> bool:
+        """Whether agents that fail nearly all that they try are shut out."""
+        return self.learning and self.min_success > 0
 
     def estimate_s(self, category: str) -> float:
         """Expected duration of a task of this category, seconds."""

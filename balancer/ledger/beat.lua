@@ -5,7 +5,7 @@
 -- Returns per heartbeat: outcome
 -- Outcomes joined, ok, changed, new_boot, stale, other_boot, too_many_agents, too_many_roles, retired, bad
 -- Keeps   a heartbeat never changes n, and used only for a task that must be alone; older entries, seqs and boots change nothing
--- Uses    agent, waiting, task, tries, boots, classes
+-- Uses    agent, waiting, task, tries, boots, classes, gate, kept
 local max_losses, at, beats = int(ARGV[5], 1, 100, 'max_losses'), 5, {}
 local function arg()
   at = at + 1

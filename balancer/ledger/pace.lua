@@ -59,6 +59,7 @@ local function note_try(a, outcome)
   local p = a.pace
   p.tries = p.tries < 50 and p.tries + 1 or 50
   p.share, a.is_noted = p.share + (outcome - p.share) / p.tries, true
+  a.has_failed = a.has_failed or outcome == 0
 end
 
 -- ln(expected / real duration) was x, which scatters by `var` anyhow.
@@ -120,13 +121,14 @@ local function whole(x) return math.floor(10000 * x + 0.5) end
 local function save_paces()
   for _, a in ipairs(PACED) do
     if a.is_noted then
+      local is_trusted = judge_gate(a)
       local p, extra = a.pace, {}
       extra[1], extra[2] = 'pace', string.format('%d %d %d %d %d', p.n, whole(p.mean), p.tries, whole(p.share), p.categories)
       for category, own in pairs(a.paces) do
         if own then extra[#extra + 1], extra[#extra + 2] = pace_fields(category).name, string.format('%d %d', own.n, whole(own.mean)) end
       end
       a.extra = extra
-      if a.var and a.state == 'live' and (p.n >= 8 or p.tries >= 8) then
+      if a.var and a.state == 'live' and is_trusted and (p.n >= 8 or p.tries >= 8) then
         local steps = class_of(a.class).steps
         local all, levels = levels_of(a, steps)
         if all then move_class(a, next_steps(steps, all, levels)) end

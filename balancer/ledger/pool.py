@@ -229,6 +229,7 @@ def stored_settings(settings: PoolSettings) -> list[Arg]:
     strategy = make_strategy(settings)
     order_by = QueueOrder.of(settings, queue_of(strategy)).packed()
     bounds: list[Arg] = ["max_cost", settings.max_cost, "max_pending", settings.max_pending]
+    bounds += ["min_success", round(10_000 * settings.min_success)]
     for role, own in settings.roles.items():
         if own.max_cost is not None:
             bounds += [f"max_cost:{role}", own.max_cost]

@@ -9,8 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from balancer.core.health import health
 from balancer.core.invariants import finished, waiting
-from balancer.core.lanes import AgentClass
+from balancer.core.lanes import AgentClass, gate_of
 from balancer.core.model import Agent, LoadMetrics
+from balancer.core.pace import Pace
 from balancer.ledger import read
 from balancer.ledger.agent_set import Said
 from balancer.ledger.beat import Declared, read_figures
@@ -75,7 +76,7 @@ def _agent(agent_id: str, fields: dict[str, str], now_ms: float) -> Agent | None
         return None
     age_ms = max(0.0, now_ms - int(fields["beat_ms"]))
     live, declared = fields["state"] == "live", Declared.read(fields["d"])
-    said = Said.read(fields["admin"])
+    said, pace = Said.read(fields["admin"]), Pace.read(fields.get("pace"))
     return Agent.model_validate(
         {
             "id": agent_id,
@@ -85,6 +86,9 @@ def _agent(agent_id: str, fields: dict[str, str], now_ms: float) -> Agent | None
             "skills": read_figures(fields.get("skills")),
             "speeds": read_figures(fields.get("speeds")),
             "learned_speeds": _learned_speeds(fields),
+            "tries": pace.tries,
+            "success": pace.share if pace.tries else None,
+            "gate": gate_of(fields["class"]),
             "max_concurrent": int(fields["max"]),
             "current_tasks": int(fields["n"]),
             "used": int(fields["used"]),

@@ -5,7 +5,7 @@
 -- Returns per entry: outcome; then the soonest retry in us (0: none), and whether parents wait in release (0, 1)
 -- Outcomes ok, retry, dead, requeued, cancelled, duplicate, stale, unknown, bad
 -- Keeps   a unit is freed once, by the removal of its own lease, and a try teaches with it; acknowledged only together with its effect
--- Uses    effort, agent, waiting, task, tries, classes, pace, learn
+-- Uses    effort, agent, waiting, task, tries, classes, gate, pace, learn
 read_backoff(4)
 local LEARNS = int(ARGV[7], 0, 1, 'learning') == 1
 local ENTRIES, STATUSES = (#ARGV - 7) / 9, { completed = true, failed = true, rejected = true, released = true, cancelled = true }

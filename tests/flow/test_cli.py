@@ -20,6 +20,7 @@ from balancer.embedded import EmbeddedRedis
 from balancer.ledger.pool import Pool
 from balancer.protocol.connect import connect
 from balancer.service import Service
+from tests.ledger.test_pace_ends import fail
 from tests.support.factories import assign, beat, complete
 from worker import Agent, TaskContext
 
@@ -165,6 +166,23 @@ def test_an_agent_shows_its_skills_and_speeds(balancer: Command, pool: Pool) -> 
     shown = balancer("agent", "show", "a1").out
     assert "go 1, python 3" in shown
     assert "1.5, bug 2.25" in shown
+
+
+def test_an_agent_that_fails_too_often_is_said_to(balancer: Command, pool: Pool) -> None:
+    beat(pool, "good")
+    beat(pool, "bad")
+    assert "of its last" not in balancer("agent", "show", "bad").out
+    fail(pool, "bad", "f", 20)
+
+    out = balancer("agent", "show", "bad").out
+    assert "0 % of its last 20 tries; gets no work while others could have it" in out
+    assert "live, failing" in out
+    shown = balancer("agent", "show", "bad", "--json").data
+    assert (shown["success"], shown["tries"], shown["gate"]) == (0.0, 20, "shut")
+    assert "failing" in balancer("agent", "ls").out
+    assert balancer("agent", "show", "good", "--json").data["gate"] == ""
+    balancer("submit", "--id", "t1", "--role", "dev")
+    assert balancer("task", "why", "t1", "--json").data["excluded"] == {"failing": 1}
 
 
 def test_every_field_of_a_task_is_an_option(balancer: Command, pool: Pool) -> None:

@@ -9,6 +9,7 @@ import pytest
 from balancer.core.pace import CAP_TRIES, MIN_STEPS, Pace, ease
 from balancer.ledger import Pool
 from balancer.ledger import beat as beats
+from balancer.ledger.configure import configure
 from tests.ledger.test_effort import class_of, run, stored
 from tests.ledger.test_pace import sound
 from tests.support.factories import (
@@ -133,6 +134,8 @@ def test_the_class_that_was_declared_is_open_however_many_classes_there_are(
 def test_an_agent_that_fails_everything_ends_at_the_slowest(
     virtual_pool: Pool, clock: Clock
 ) -> None:
+    """Where nobody is shut out for it."""
+    configure(virtual_pool, virtual_pool.settings.model_copy(update={"min_success": 0.0}))
     for agent in ("good", "bad"):
         beat(virtual_pool, agent)
     run(virtual_pool, clock, "t1", 60_000, "good")
@@ -192,7 +195,7 @@ def test_who_holds_a_task_or_works_where_tries_take_long_is_not_idle(
 ) -> None:
     beat(virtual_pool, "bad")
     run(virtual_pool, clock, "t1", 360_000, "bad")
-    fail(virtual_pool, "bad", "b", 20)
+    fail(virtual_pool, "bad", "b", 18)
     learned = class_of(virtual_pool, "bad").learned
 
     clock.advance(20 * 360 - 1)

@@ -178,6 +178,22 @@ def tried(pool: Pool, clock: Clock) -> str:
     )
 
 
+def failing(pool: Pool, clock: Clock) -> str:
+    beat(pool, "good")
+    for name in ("bad", "worse"):
+        beat(pool, name)
+        for n in range(20):
+            submit(pool, make_task(f"{name}{n}", max_failures=1))
+            assign(pool, f"{name}{n}", name)
+            complete(pool, f"{name}{n}", "failed")
+    submit(pool, "b1", "t1")
+    assert drain(pool) == {"b1": "good"}
+    return (
+        "Those that have room (bad, worse) fail nearly all that they try, and the others have none:"
+        " 2 failing too often, 1 full; it is number 1 in line."
+    )
+
+
 def avoided(pool: Pool, clock: Clock) -> str:
     beat(pool, "a1")
     submit(pool, "t1")
@@ -301,6 +317,7 @@ GOLDEN: dict[Code, Callable[[Pool, Clock], str]] = {
     Code.HEALTH: health,
     Code.ALL_BUSY: all_busy,
     Code.TRIED: tried,
+    Code.FAILING: failing,
     Code.AVOIDED: avoided,
     Code.GUARDED: guarded,
     Code.RESERVED: reserved,

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from balancer.core.fleet import Fleet
-from balancer.core.lanes import AgentClass, Lane
+from balancer.core.lanes import AgentClass, Gate, Lane
 from balancer.core.planner import Planner
 from balancer.core.settings import STRATEGY_NAMES, PoolSettings
 from balancer.core.view import FreeAgent, FreeClass, Head, LaneView, Named, RoleView, View
@@ -29,12 +29,13 @@ class Somebody(NamedTuple):
     ui: int
     speed: float
     health: float
+    gate: Gate
 
     @property
     def cls(self) -> AgentClass:
         levels = {"go": self.go, "ui": self.ui}
         skills = tuple((skill, level) for skill, level in levels.items() if level)
-        return AgentClass(self.role, (), self.units, skills, (("", self.speed),))
+        return AgentClass(self.role, (), self.units, skills, (("", self.speed),), gate=self.gate)
 
     @property
     def free(self) -> FreeAgent:
@@ -57,6 +58,7 @@ people = st.builds(
     ui=st.integers(0, 1),
     speed=st.sampled_from([1.0, 1.0, 2.0]),
     health=st.sampled_from([1.0, 1.0, 0.8, 0.5, 0.2]),
+    gate=st.sampled_from([Gate.OPEN, Gate.OPEN, Gate.SHUT, Gate.PROBE]),
 )
 fleets = st.lists(people, min_size=1, max_size=8).map(
     lambda found: [
@@ -76,6 +78,20 @@ lanes = st.builds(
     requires=st.sampled_from([(), (), (("go", 2),), (("go", 1), ("ui", 1))]),
     tried=some_names,
 )
+
+
+def able(fleet: list[Somebody], lane: Lane) -> list[Somebody]:
+    """Those who may have its tasks, were they idle and well: none that is shut out, while others could."""
+    could = [one for one in fleet if one.can(lane)]
+    trusted = any(one.gate is Gate.OPEN for one in could)
+    return [one for one in could if not (trusted and one.gate is Gate.SHUT)]
+
+
+def probes(fleet: list[Somebody], role: str) -> bool:
+    """Whether those that are probed have one task at a time."""
+    return any(one.role == role and one.gate is Gate.OPEN for one in fleet)
+
+
 waiting = st.lists(st.tuples(lanes, st.integers(1, 3)), min_size=1, max_size=5)
 
 
@@ -127,7 +143,10 @@ def test_whoever_gets_a_task_may_have_it(
         assert agent.can(lane), "role, skills, size"
         assert agent.health >= 0.5
         assert lane.avoid_until_ms <= NOW_MS or agent.name not in lane.avoid
-        others = {one.name for one in fleet if one.can(lane)} - set(lane.tried)
+        assert agent in able(fleet, lane), "it fails too often"
+        probed = agent.gate is Gate.PROBE and probes(fleet, lane.role)
+        assert not (probed and used[agent.name]), "one task"
+        others = {one.name for one in able(fleet, lane)} - set(lane.tried)
         assert not (others and agent.name in lane.tried), f"{others} have not tried"
         assert not (lane.alone and used[agent.name]), "alone"
         used[agent.name] += agent.units if lane.alone else lane.cost
@@ -138,11 +157,11 @@ def test_whoever_gets_a_task_may_have_it(
 @given(fleet=fleets, lane=lanes)
 def test_a_single_task_waits_for_nothing_but_the_rules(fleet: list[Somebody], lane: Lane) -> None:
     """What they let through is granted: none of them says more than it should."""
-    others = {one.name for one in fleet if one.can(lane)} - set(lane.tried)
+    others = {one.name for one in able(fleet, lane)} - set(lane.tried)
     may = {
         one.name
-        for one in fleet
-        if one.can(lane)
+        for one in able(fleet, lane)
+        if not (one.gate is Gate.PROBE and probes(fleet, lane.role) and one.used)
         and one.health >= 0.5
         and one.units - one.used >= (one.units if lane.alone else lane.cost)
         and not (lane.avoid_until_ms > NOW_MS and one.name in lane.avoid)

@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 from balancer.core.lanes import (
     LEARNED_STEP,
     AgentClass,
+    Gate,
     Lane,
     class_definition,
     feasible,
+    gate_of,
     lane_definition,
     read_class,
     read_lane,
@@ -56,7 +58,8 @@ classes = st.builds(
     st.dictionaries(categories, st.integers(-9, 9), max_size=3).map(
         lambda found: tuple(sorted(found.items()))
     ),
-)
+    st.sampled_from([*3 * [Gate.OPEN], *Gate]),
+).map(lambda cls: cls._replace(learned=()) if cls.gate else cls)
 
 
 def test_ids_never_change() -> None:
@@ -79,6 +82,11 @@ def test_ids_never_change() -> None:
         "v1c4cfda36b1413a+s74da7cec7696",
         '{"max_concurrent":4,"role":"dev","skills":{"go":7},"specializations":[],'
         '"speeds":{"":0.5,"bug":1.25},"v":1,"learned":{"":-2}}',
+    )
+    cls = AgentClass("dev", ("bug", "docs"), 4, gate=Gate.SHUT)
+    assert class_definition(cls) == (
+        "v1a7e8d36fa89bf6+shut",
+        '{"max_concurrent":4,"role":"dev","specializations":["bug","docs"],"v":1,"gate":"shut"}',
     )
 
 
@@ -121,8 +129,9 @@ def test_class_reads_back_with_its_specializations_as_a_sorted_set(cls: AgentCla
     class_id, text = class_definition(cls)
 
     assert read_class(text) == cls._replace(specializations=tuple(sorted(set(cls.specializations))))
-    assert re.fullmatch(r"v1[0-9a-f]{14}(\+s[0-9a-f]{12})?", class_id)
-    assert ("+s" in class_id) == bool(cls.learned)
+    assert re.fullmatch(r"v1[0-9a-f]{14}(\+s[0-9a-f]{12}|\+shut|\+probe)?", class_id)
+    assert ("+s" in class_id) == bool(cls.learned or cls.gate is Gate.SHUT)
+    assert gate_of(class_id) is cls.gate
 
 
 @given(lanes, lanes)

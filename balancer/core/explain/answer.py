@@ -25,6 +25,7 @@ class Code(StrEnum):
     HEALTH = "health"  # those who could have it have not been heard of for too long
     ALL_BUSY = "all_busy"  # those who could have it have not enough units left
     TRIED = "tried"  # it failed on those who have room, and others have not tried
+    FAILING = "failing"  # those who have room fail nearly all that they try
     AVOIDED = "avoided"  # those who have room gave it back moments ago
     GUARDED = "guarded"  # faster agents will clearly have done it sooner than those who have room
     RESERVED = "reserved"  # who has room is kept free for a large task, or one that goes alone
@@ -194,7 +195,9 @@ class Why(_Part):
         " accept no work",
     )
     barred: tuple[str, ...] = Field(
-        default=(), description="tried, avoided: the agents that have failed it, or gave it back"
+        default=(),
+        description="tried, avoided, failing: the agents that have failed it, gave it back, or fail nearly all"
+        " that they try",
     )
     suitable: int = Field(
         default=0, description="agents that accept work and whose class may have it"

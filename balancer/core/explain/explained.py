@@ -8,15 +8,15 @@ from balancer.core.errors import Misconfigured
 from balancer.core.explain.answer import Code, Why
 from balancer.core.explain.candidates import candidates
 from balancer.core.explain.helps import help_of
-from balancer.core.explain.judge import Judge
+from balancer.core.explain.judge import MOST_NAMED, Judge
 from balancer.core.explain.outlook import running_outlook, waiting_outlook
 from balancer.core.explain.picture import Picture
 from balancer.core.explain.words import sentence
 from balancer.core.plan.rules import Rule
 from balancer.core.settings import PoolSettings
 
-#: The rules about a task's past, by the reason that they become.
-_PAST = {Code.TRIED: Rule.TRIED, Code.AVOIDED: Rule.AVOIDED}
+#: The rules about the past of a task and its agents, by the reason that they become.
+_PAST = {Code.TRIED: Rule.TRIED, Code.AVOIDED: Rule.AVOIDED, Code.FAILING: Rule.FAILING}
 #: Nothing moves before somebody does something.
 _STANDS_STILL = (Code.ROLE_PAUSED, Code.UNSERVED, Code.UNDECIDED)
 
@@ -63,7 +63,7 @@ def pending(settings: PoolSettings, picture: Picture, is_decided: bool, **task: 
         **(task | judge.facts()),
         due_in_s=due_in_s,
         guard=guard,
-        barred=tuple(judge.barred(_PAST[code])) if code in _PAST else (),
+        barred=tuple(judge.barred(_PAST[code])[:MOST_NAMED]) if code in _PAST else (),
         besides=None if besides is Code.PLACING else besides,
         candidates=candidates(judge),
         strategy=strategy,

@@ -65,6 +65,9 @@ _HELPS: Mapping[Code, Callable[[Why], str]] = {
     Code.HEALTH: _health,
     Code.ALL_BUSY: _more_agents,
     Code.TRIED: lambda why: f"start more agents of role {why.role}, or look at what its tries said",
+    Code.FAILING: lambda why: (
+        f"start more agents of role {why.role}, or look at: balancer agent show {why.barred[0]}"
+    ),
     Code.GUARDED: lambda _why: (
         "to let slow agents have such tasks at once: balancer configure --set guard_slack=0"
     ),

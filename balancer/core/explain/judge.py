@@ -15,7 +15,7 @@ from balancer.core.fleet import BETTER, Ladder
 from balancer.core.lanes import feasible, is_unplaceable
 from balancer.core.plan.fit import PREFERRED, Formula, better_takes_s, kept_share
 from balancer.core.plan.proposal import RolePlan
-from balancer.core.plan.rules import Rule, bars, class_rule, room_rule, why_not
+from balancer.core.plan.rules import Rule, bars, class_rule, is_failing, room_rule, why_not
 from balancer.core.planner import Planner
 from balancer.core.settings import PoolSettings
 from balancer.core.strategies import Fit, make_strategy
@@ -52,10 +52,9 @@ class Judge:
         self.formula = Formula(settings) if isinstance(self.strategy, Fit) else None
         named = self.role.named_classes
         #: The lane as it binds: without those that failed the task, once there is nobody else.
-        self.lane = self.role.accepting.void_tried(picture.lane, named)
-        self.ladder: Ladder = self.role.accepting.ladder(
-            self.lane, named if self.lane.tried else None
-        )
+        self.fleet = self.role.accepting.bound(settings.gates)
+        self.lane = self.fleet.void_tried(picture.lane, named)
+        self.ladder: Ladder = self.fleet.ladder(self.lane, named if self.lane.tried else None)
         #: Those whose class may have it; of them those who accept work.
         self.may = [seen for seen in picture.agents if class_rule(self.lane, seen.cls) is None]
         self.suitable = [seen for seen in self.may if seen.refusal is None]
@@ -64,7 +63,12 @@ class Judge:
 
     def rule(self, seen: Seen) -> Rule | None:
         """The hard rule that keeps an agent from the task now."""
-        return why_not(self.lane, seen.cls, seen.agent, self.now_ms, self.settings.min_health)
+        least, failing = self.settings.min_health, self.is_failing(seen)
+        return why_not(self.lane, seen.cls, seen.agent, self.now_ms, least, failing=failing)
+
+    def is_failing(self, seen: Seen) -> bool:
+        """Whether an agent whose class may have the task is shut out from it, as nearly all of its tries fail."""
+        return is_failing(self.fleet, self.ladder, seen.cls, seen.agent)
 
     def is_guarded(self, seen: Seen) -> bool:
         """Whether the guard of `fit` keeps the task from this agent."""
@@ -108,12 +112,14 @@ class Judge:
         roomy = {
             rule
             for seen in self.suitable
-            if (rule := self.rule(seen)) in (Rule.TRIED, Rule.AVOIDED)
+            if (rule := self.rule(seen)) in (Rule.TRIED, Rule.AVOIDED, Rule.FAILING)
             and room_rule(self.lane, seen.agent) is None
         }
         if Rule.AVOIDED in roomy:
             return Code.AVOIDED
-        return Code.TRIED if roomy else Code.ALL_BUSY
+        if Rule.TRIED in roomy:
+            return Code.TRIED
+        return Code.FAILING if roomy else Code.ALL_BUSY
 
     def units(self) -> int:
         """Units of all agents that accept work and may have the task, used or not."""
@@ -159,11 +165,12 @@ class Judge:
         return rule.value if rule else None
 
     def barred(self, rule: Rule) -> list[str]:
-        """The agents that this rule about the task's past keeps from it."""
+        """The agents that this rule about the task's past, or theirs, keeps from it."""
         return [
             seen.agent.id
             for seen in self.suitable
-            if bars(self.lane, seen.agent, self.now_ms) is rule
+            if (bars(self.lane, seen.agent, self.now_ms) is rule)
+            or (rule is Rule.FAILING and self.rule(seen) is rule)
         ]
 
     def _preference(self) -> dict[str, Any]:
@@ -210,7 +217,9 @@ class Judge:
         better = [
             Better(class_id=self.picture.class_ids.get(cls, ""), speed=at.speed, units=units)
             for cls, units in self.role.accepting.classes
-            if (at := self.ladder.rung(cls)) is not None and at.speed > BETTER * rung.speed
+            if self.ladder.serves(cls)
+            and (at := self.ladder.rung(cls)) is not None
+            and at.speed > BETTER * rung.speed
         ]
         better.sort(key=lambda each: -each.speed)
         return Hold(

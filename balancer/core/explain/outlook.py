@@ -39,7 +39,9 @@ def waiting_outlook(judge: Judge) -> tuple[Outlook | None, Guard | None]:
     serving = [
         seen
         for seen in judge.suitable
-        if seen.agent.id not in held and seen.agent.health >= judge.settings.min_health
+        if seen.agent.id not in held
+        and seen.agent.health >= judge.settings.min_health
+        and not judge.is_failing(seen)
     ]
     if hold is None:
         outlook = _outlook(_served(judge, serving)) if serving else None

@@ -20,6 +20,8 @@ SENTENCES: Mapping[Code, str] = {
     Code.HEALTH: "{suitable_agents} {have} not been heard of for too long.",
     Code.ALL_BUSY: "{suitable_agents} {are} full: {units}{need}{kept}; {place}.",
     Code.TRIED: "It failed on {barred}, and those that have not tried it yet have no room: {excluded}.",
+    Code.FAILING: "Those that have room ({barred}) fail nearly all that they try, and the others have none:"
+    " {excluded}; {place}.",
     Code.AVOIDED: "It was given back by {barred}; others go first for {until} more, and none has room: {excluded}.",
     Code.GUARDED: "{faster}; those that have room would take {here_in}. {lapse}",
     Code.RESERVED: "What has room, {kept_agent}, is kept free for {kept_for}, which needs more units at once than"
@@ -42,6 +44,7 @@ EXCLUDED: Mapping[str, str] = {
     "size": "too small",
     "health": "silent for too long",
     "tried": "failed it",
+    "failing": "failing too often",
     "avoided": "gave it back",
     "not_empty": "not empty",
     "full": "full",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from heapq import heapify, heappop, heappush, heapreplace
 
-from balancer.core.fleet import Rung
+from balancer.core.fleet import Fleet, Rung
 from balancer.core.lanes import AgentClass, Lane
 from balancer.core.names import new_nonces
 from balancer.core.plan.fit import PREFERRED, Formula, kept_share
@@ -48,15 +48,18 @@ class ByFit:
 
     def __init__(self, settings: PoolSettings) -> None:
         self._least_health, self._formula = settings.min_health, Formula(settings)
+        self._gates = settings.gates
 
     def plan_role(
         self, role: RoleView, most: int, number: Turns, now_ms: int, kept: str | None
     ) -> RolePlan:
         """At most `most` proposals for this role. `kept`: an agent that gets nothing."""
+        fleet = role.accepting.bound(self._gates)
         classes = [
-            (fc.cls, rank(fc, _entry, number, self._least_health, kept)) for fc in role.classes
+            (fc.cls, rank(fc, _entry, number, self._least_health, kept, probes=fleet.probes))
+            for fc in role.classes
         ]
-        return _RoleFit(self._formula, role, classes, now_ms).plan(most, number, kept)
+        return _RoleFit(self._formula, role, fleet, classes, now_ms).plan(most, number, kept)
 
 
 class _RoleFit:
@@ -66,11 +69,12 @@ class _RoleFit:
         self,
         formula: Formula,
         role: RoleView,
+        fleet: Fleet,
         classes: list[tuple[AgentClass, Ranked]],
         now_ms: int,
     ) -> None:
         self._formula, self._role, self._classes, self._now_ms = formula, role, classes, now_ms
-        self._fleet, self._named = role.accepting, role.named_classes
+        self._fleet, self._named = fleet, role.named_classes
         self._lines = [_Line(view) for view in role.lanes if view.heads]
 
     def _options(self, line: _Line) -> list[_Option]:
@@ -82,7 +86,7 @@ class _RoleFit:
             line.options = [
                 (rung, ranked)
                 for cls, ranked in self._classes
-                if (rung := ladder.rung(cls)) is not None
+                if ladder.serves(cls) and (rung := ladder.rung(cls)) is not None
             ]
             line.options.sort(key=_by_speed)
         return line.options

@@ -16,6 +16,7 @@ from balancer.core.plan.free import Beyond, Entry, Ranked, rank
 from balancer.core.plan.proposal import Proposal, RolePlan
 from balancer.core.plan.reserve import reserve
 from balancer.core.plan.rules import bars, room_rule
+from balancer.core.settings import PoolSettings
 from balancer.core.strategies import Scores, Strategy
 from balancer.core.turns import Turns
 from balancer.core.view import FreeAgent, FreeClass, RoleView
@@ -33,17 +34,19 @@ class _Option(NamedTuple):
 class ByScore:
     """Plans by a strategy's score."""
 
-    def __init__(self, strategy: Strategy, least_health: float) -> None:
-        self._strategy, self._least_health = strategy, least_health
+    def __init__(self, strategy: Strategy, settings: PoolSettings) -> None:
+        self._strategy, self._least_health = strategy, settings.min_health
+        self._gates = settings.gates
 
     def plan_role(
         self, role: RoleView, most: int, number: Turns, now_ms: int, kept: str | None
     ) -> RolePlan:
         """At most `most` proposals for this role. `kept`: an agent that gets nothing."""
+        fleet, named = role.accepting.bound(self._gates), role.named_classes
         classes = [
-            (fc, rank(fc, self._entry, number, self._least_health, kept)) for fc in role.classes
+            (fc, rank(fc, self._entry, number, self._least_health, kept, probes=fleet.probes))
+            for fc in role.classes
         ]
-        fleet, named = role.accepting, role.named_classes
         lanes = [fleet.void_tried(view.lane, named) for view in role.lanes]
         ladders = [
             fleet.ladder(view.lane, named if lane.tried else None)
@@ -98,7 +101,7 @@ class ByScore:
         out = []
         for fc, ranked in classes:
             rung = ladder.rung(fc.cls)
-            if rung is not None:
+            if rung is not None and ladder.serves(fc.cls):
                 match = self._strategy.match_part(lane, fc.cls)
                 out.append(_Option(ranked, match, sum(match.values()), rung.speed))
         return out

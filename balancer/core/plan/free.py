@@ -6,6 +6,7 @@ from collections.abc import Callable
 from heapq import heapify, heappop, heappush, heapreplace
 from typing import Any
 
+from balancer.core.lanes import Gate
 from balancer.core.strategies import Scores
 from balancer.core.turns import Turns
 from balancer.core.view import FreeAgent, FreeClass
@@ -25,12 +26,14 @@ class Ranked:
     picture shows, one of those may be better than any that was used already.
     """
 
-    __slots__ = ("_enter", "entries", "fresh", "partial")
+    __slots__ = ("_enter", "_single", "entries", "fresh", "partial")
 
-    def __init__(self, entries: list[Entry], fresh: int, partial: bool, enter: Enter) -> None:
+    def __init__(
+        self, entries: list[Entry], fresh: int, partial: bool, enter: Enter, single: bool = False
+    ) -> None:
         heapify(entries)
         self.entries, self.fresh, self.partial = entries, fresh, partial and fresh > 0
-        self._enter = enter
+        self._enter, self._single = enter, single
 
     @property
     def hides(self) -> bool:
@@ -56,13 +59,13 @@ class Ranked:
         return min(fitting)[1] if fitting else -1
 
     def take(self, at: int, cost: int, number: Turns) -> None:
-        """The agent at this place has `cost` units less; it leaves when it has none."""
+        """The agent at this place has `cost` units less; it leaves when it has none, or may have one task only."""
         entries = self.entries
         id_, type_, most, used, health, freed_us, turn = entries[at][3]
         turn = number.after_grant(turn)
         if entries[at][2] < 0:
             self.fresh -= 1
-        if used + cost >= most:
+        if used + cost >= most or self._single:
             self._pop(at)
             return
         agent = FreeAgent(id_, type_, most, used + cost, health, freed_us, turn)
@@ -94,18 +97,25 @@ Enter = Callable[[FreeAgent, int], Entry]
 
 
 def rank(
-    fc: FreeClass, enter: Enter, number: Turns, least_health: float, kept: str | None
+    fc: FreeClass,
+    enter: Enter,
+    number: Turns,
+    least_health: float,
+    kept: str | None,
+    *,
+    probes: bool = False,
 ) -> Ranked:
-    """The agents of a class that may be given work at all."""
+    """The agents of a class that may be given work at all. `probes`: of a class that is probed, one task each."""
+    single = probes and fc.cls.gate is Gate.PROBE
     in_turn = len(fc.agents) - fc.extra
     entries, fresh = [], 0
     for at, agent in enumerate(fc.agents):
-        if agent.health < least_health or agent.id == kept:
+        if agent.health < least_health or agent.id == kept or (single and agent.used):
             continue
         is_fresh = at < in_turn
         fresh += is_fresh
         entries.append(enter(agent, next(number) - (FRESH if is_fresh else 0)))
-    return Ranked(entries, fresh, fc.size > len(fc.agents), enter)
+    return Ranked(entries, fresh, fc.size > len(fc.agents), enter, single)
 
 
 class Beyond(Exception):

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from balancer.core.lanes import AgentClass, Lane, feasible
+from balancer.core.fleet import Fleet, Ladder
+from balancer.core.lanes import AgentClass, Gate, Lane, feasible
 from balancer.core.view import FreeAgent
 
 
@@ -19,6 +20,7 @@ class Rule(StrEnum):
     SKILL = "skill"  # it lacks a skill that the task requires, or is not good enough at it
     SIZE = "size"  # the task costs more units than the agent has in all
     HEALTH = "health"  # it has not been heard of for too long
+    FAILING = "failing"  # nearly all of its tries fail, and others could have it
     TRIED = "tried"  # the task failed on it, and there are others who have not tried
     AVOIDED = "avoided"  # it gave the task back moments ago
     NOT_EMPTY = "not_empty"  # the task goes alone, and the agent holds something
@@ -32,6 +34,13 @@ def class_rule(lane: Lane, cls: AgentClass) -> Rule | None:
     if lane.role != cls.role:
         return Rule.ROLE
     return Rule.SIZE if lane.cost > cls.max_concurrent else Rule.SKILL
+
+
+def is_failing(fleet: Fleet, ladder: Ladder, cls: AgentClass, agent: FreeAgent) -> bool:
+    """Whether an agent of a class that may is shut out from the lane of this ladder, or has its one task."""
+    if cls.gate is Gate.PROBE:
+        return fleet.probes and agent.used > 0
+    return not ladder.serves(cls)
 
 
 def bars(lane: Lane, agent: FreeAgent, now_ms: int) -> Rule | None:
@@ -51,14 +60,22 @@ def room_rule(lane: Lane, agent: FreeAgent) -> Rule | None:
 
 
 def why_not(
-    lane: Lane, cls: AgentClass, agent: FreeAgent, now_ms: int, least_health: float
+    lane: Lane,
+    cls: AgentClass,
+    agent: FreeAgent,
+    now_ms: int,
+    least_health: float,
+    *,
+    failing: bool = False,
 ) -> Rule | None:
     """The first hard rule that keeps this agent, which accepts work, from a task of this lane; None
-    when it may have it. A lane whose `tried` are void comes without them (see Fleet.void_tried).
+    when it may have it. A lane whose `tried` are void comes without them (see Fleet.void_tried); `failing`
+    is what is_failing says.
     """
     return (
         class_rule(lane, cls)
         or (Rule.HEALTH if agent.health < least_health else None)
+        or (Rule.FAILING if failing else None)
         or bars(lane, agent, now_ms)
         or room_rule(lane, agent)
     )

@@ -1,0 +1,47 @@
+-- What was learned of an agent, when it is heard of: kept, eased or forgotten. Twin of core/pace.py.
+-- The figures that were slower come a step nearer to what is declared.
+local function ease(steps)
+  local new, base = {}, steps[''] or 0
+  if base < 0 then base = base + 1 end
+  for name, n in pairs(steps) do
+    if n < 0 then n = n + 1 end
+    if name ~= '' and n ~= base then new[name] = n end
+  end
+  if base ~= 0 then new[''] = base end
+  return new
+end
+
+-- Who counts as slow is tried seldom, so it cannot show that it no longer is. After half an hour without a try, or twenty times as long as
+-- those of its role take, it comes a step nearer to what it declares, and what was seen of it counts half.
+local function eased(a, cid, learned)
+  if a.n > 0 or not string.find(learned, ':-', 1, true) then return learned end
+  local idle_us = now_us - math.max(a.freed_us, tonumber(redis.call('HGET', k_agent(a.id), 'pace_us') or 0))
+  if idle_us < 1800000000 or idle_us < 20 * tonumber(redis.call('HGET', k_role(a.role), 'service_us') or 0) then return learned end
+  local packed = pack_steps(ease(read_steps(learned)))
+  if not has_room(a.class, (learned_class(cid, '', packed))) then return learned end
+  local function half(n) return str(math.floor(n / 2)) end
+  for _, name in ipairs(redis.call('HKEYS', k_agent(a.id))) do
+    if name == 'pace' or string.find(name, '^pace:') then
+      local n, mean, rest = string.match(redis.call('HGET', k_agent(a.id), name), '^(%d+)( %-?%d+)(.*)$')
+      redis.call('HSET', k_agent(a.id), name, half(n) .. mean .. (string.gsub(rest, '%d+', half, 1)))
+    end
+  end
+  redis.call('HSET', k_agent(a.id), 'learned', packed, 'pace_us', str(now_us))
+  return packed
+end
+
+-- What was learned of an agent stays with it while it declares the same speeds, over restarts too; else it was seen as somebody else.
+local function keep_pace(a, b, learned, specs, speeds)
+  if a.role == b.role and specs == b.specs and (speeds or '') == b.speeds then
+    local gate = gate_of(a.class)
+    if gate then
+      b.class, b.def = gated_class(b.class, b.def, gate == 'shut' and half_opens(a, b) and 'probe' or gate)
+      return
+    end
+    b.class, b.def = learned_class(b.class, b.def, eased(a, b.class, learned or ''))
+    return
+  end
+  for _, name in ipairs(redis.call('HKEYS', k_agent(a.id))) do
+    if name == 'learned' or string.find(name, '^pace') then redis.call('HDEL', k_agent(a.id), name) end
+  end
+end

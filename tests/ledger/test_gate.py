@@ -1,0 +1,338 @@
+"""Whoever fails nearly all that it tries is shut out while others could have the work, and probed now and then."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import redis
+
+from balancer.core.lanes import Gate
+from balancer.core.pace import CAP_TRIES, TRIES_JUDGED, Pace, next_gate, shut_s
+from balancer.core.settings import STRATEGY_NAMES, PoolSettings
+from balancer.ledger import Pool
+from balancer.ledger import beat as beats
+from balancer.ledger.configure import configure
+from balancer.ledger.due import due
+from balancer.ledger.read_fleet import agents_by_id
+from balancer.ledger.timeout import timeout
+from tests.ledger.test_effort import class_of
+from tests.ledger.test_pace import sound
+from tests.ledger.test_pace_ends import fail, pace_of
+from tests.support.factories import (
+    Clock,
+    assign,
+    beat,
+    beat_entry,
+    changes,
+    complete,
+    completion_entry,
+    drain,
+    heartbeat,
+    make_task,
+    settle,
+    submit,
+)
+
+LOW = TRIES_JUDGED
+
+
+def gate_of(pool: Pool, agent: str = "bad") -> Gate:
+    (shown,) = agents_by_id(pool, [agent])
+    assert shown
+    # Stopped ones have no definition left.
+    assert shown.gate is class_of(pool, agent).gate
+    return shown.gate
+
+
+def shut(pool: Pool, clock: Clock) -> None:
+    """`good` is live; `bad`, of four units, has failed too often."""
+    beat(pool, "good", max_concurrent=5)
+    beat(pool, "bad", max_concurrent=4)
+    fail(pool, "bad", "f", LOW)
+    assert gate_of(pool) is Gate.SHUT
+    clock.advance(1)
+
+
+def probed(pool: Pool, clock: Clock) -> None:
+    """The same, and `bad` is given its one task."""
+    shut(pool, clock)
+    clock.advance(60)
+    beat(pool, "good", max_concurrent=5)
+    assert beat(pool, "bad", max_concurrent=4) == "changed"
+    assert gate_of(pool) is Gate.PROBE
+
+
+def test_it_is_shut_out_after_enough_failures_and_not_before(
+    virtual_pool: Pool, clock: Clock
+) -> None:
+    beat(virtual_pool, "bad")
+    beat(virtual_pool, "good")
+    fail(virtual_pool, "bad", "f", LOW - 1)
+    assert gate_of(virtual_pool) is Gate.OPEN
+    submit(virtual_pool, make_task("last", max_failures=1))
+    assign(virtual_pool, "last", "bad")
+    entry = completion_entry(virtual_pool, "last", "failed")
+
+    with changes(virtual_pool) as seen:
+        assert settle(virtual_pool, entry) == ["dead"]
+
+    assert ("agent_failing", "", "bad", str(LOW)) in seen.events
+    assert gate_of(virtual_pool) is Gate.SHUT
+    (shown,) = agents_by_id(virtual_pool, ["bad"])
+    assert shown
+    assert (shown.tries, shown.success, shown.learned_speeds) == (LOW, 0.0, {})
+    assert gate_of(virtual_pool, "good") is Gate.OPEN
+    sound(virtual_pool)
+    with changes(virtual_pool) as seen:
+        assert settle(virtual_pool, entry) == ["duplicate"]
+    assert not [name for name in seen.learned if name.startswith("agent")]
+    assert not [name for name in seen.state if "class" in name]
+
+
+@pytest.mark.parametrize("strategy", STRATEGY_NAMES)
+def test_it_gets_nothing_while_others_could_have_the_task(
+    redis_client: redis.Redis, clock: Clock, strategy: str
+) -> None:
+    pool = Pool.create(redis_client, "p", PoolSettings(strategy=strategy, seed=3), clock=clock)
+    shut(pool, clock)
+    submit(pool, "t1", "t2", "t3", "t4", "t5", "t6", "t7")
+
+    assert set(drain(pool).values()) == {"good"}, "five units of its own"
+    assert drain(pool) == {}, "the good one is full; the other has four units free"
+
+    complete(pool, "t1")
+    assert drain(pool) == {"t6": "good"}
+    # Whoever could have it must accept work: then nobody else is left.
+    beat(pool, "good", max_concurrent=5, mode="stopping")
+    assert drain(pool) == {"t7": "bad"}
+    sound(pool)
+
+
+def test_nobody_is_shut_out_where_all_fail(virtual_pool: Pool, clock: Clock) -> None:
+    """Tasks never wait for ever: it may be they that are broken."""
+    shut(virtual_pool, clock)
+    fail(virtual_pool, "good", "g", LOW)
+    assert gate_of(virtual_pool, "good") is Gate.SHUT
+    submit(virtual_pool, *(f"t{n}" for n in range(10)))
+
+    assert sorted(drain(virtual_pool).values()) == 4 * ["bad"] + 5 * ["good"]
+
+    # Neither does one that is probed keep the others out, nor has it one task only.
+    for n in range(9):
+        complete(virtual_pool, f"t{n}", "released")
+    clock.advance(60)
+    beat(virtual_pool, "bad", max_concurrent=4)
+    beat(virtual_pool, "good", max_concurrent=5)
+    assert (gate_of(virtual_pool), gate_of(virtual_pool, "good")) == (Gate.PROBE, Gate.PROBE)
+    assert sorted(drain(virtual_pool).values()) == 4 * ["bad"] + 5 * ["good"]
+    sound(virtual_pool)
+
+
+def test_it_may_have_what_nobody_else_could(virtual_pool: Pool, clock: Clock) -> None:
+    beat(virtual_pool, "good")
+    beat(virtual_pool, "bad", skills={"go": 1})
+    fail(virtual_pool, "bad", "f", LOW)
+    submit(virtual_pool, "plain", make_task("skilled", requires={"go": 1}))
+
+    assert drain(virtual_pool) == {"plain": "good", "skilled": "bad"}
+
+
+def test_a_task_that_failed_on_all_others_goes_to_them_again(
+    virtual_pool: Pool, clock: Clock
+) -> None:
+    """It does not wait for the one that is shut out: that one is nobody who could have it."""
+    shut(virtual_pool, clock)
+    submit(virtual_pool, make_task("t1", max_failures=9))
+    assign(virtual_pool, "t1", "good")
+    complete(virtual_pool, "t1", "failed")
+    clock.advance(10)
+    due(virtual_pool)
+
+    assert drain(virtual_pool) == {"t1": "good"}
+
+
+def test_after_a_minute_it_gets_one_task_and_no_more(virtual_pool: Pool, clock: Clock) -> None:
+    shut(virtual_pool, clock)
+    clock.advance(58)
+    assert beat(virtual_pool, "bad", max_concurrent=4) == "ok"
+    clock.advance(1)
+    entry = beat_entry(virtual_pool, heartbeat("bad", max_concurrent=4))
+    assert [one.value for one in beats.beat(virtual_pool, [entry], caught_up=True)] == ["changed"]
+    assert gate_of(virtual_pool) is Gate.PROBE
+    with changes(virtual_pool) as seen:
+        assert [one.value for one in beats.beat(virtual_pool, [entry], caught_up=True)] == ["stale"]
+    assert not [name for name in seen.state if "class" in name]
+    beat(virtual_pool, "good", max_concurrent=5)
+    submit(virtual_pool, *(f"t{n}" for n in range(8)))
+
+    assert sorted(drain(virtual_pool).values()) == ["bad", *5 * ["good"]]
+    assert drain(virtual_pool) == {}
+    sound(virtual_pool)
+
+
+def test_a_good_probe_clears_it(virtual_pool: Pool, clock: Clock) -> None:
+    probed(virtual_pool, clock)
+    submit(virtual_pool, "t1")
+    assign(virtual_pool, "t1", "bad")
+    entry = completion_entry(virtual_pool, "t1")
+
+    with changes(virtual_pool) as seen:
+        assert settle(virtual_pool, entry) == ["ok"]
+
+    assert ("agent_trusted", "", "bad", "0") in seen.events
+    assert gate_of(virtual_pool) is Gate.OPEN
+    assert pace_of(virtual_pool, "bad")._replace(n=0, mean=0, categories=0) == Pace()
+    submit(virtual_pool, *(f"u{n}" for n in range(9)))
+    assert sorted(drain(virtual_pool).values()) == 4 * ["bad"] + 5 * ["good"]
+    sound(virtual_pool)
+    with changes(virtual_pool) as seen:
+        assert settle(virtual_pool, entry) == ["duplicate"]
+    assert not seen.learned
+
+
+@pytest.mark.parametrize("how", ["failed", "timeout"])
+def test_each_bad_probe_shuts_it_out_for_twice_as_long(
+    virtual_pool: Pool, clock: Clock, how: str
+) -> None:
+    shut(virtual_pool, clock)
+    waits = []
+    for n in range(7):
+        since_s = clock.now_us / 1e6
+        while gate_of(virtual_pool) is Gate.SHUT:
+            clock.advance(20)
+            beat(virtual_pool, "bad", max_concurrent=4)
+            beat(virtual_pool, "good", max_concurrent=5)
+        waits.append(clock.now_us / 1e6 - since_s)
+        submit(virtual_pool, make_task(f"p{n}", max_failures=1, run_timeout_s=1))
+        assign(virtual_pool, f"p{n}", "bad")
+        if how == "failed":
+            complete(virtual_pool, f"p{n}", "failed")
+        else:
+            clock.advance(6)
+            assert timeout(virtual_pool).dead == 1
+        assert gate_of(virtual_pool) is Gate.SHUT
+
+    assert waits == pytest.approx([60, 120, 240, 480, 960, 1_800, 1_800], abs=21)
+    assert [shut_s(n) for n in range(7)] == [60, 120, 240, 480, 960, 1_800, 1_800]
+    sound(virtual_pool)
+
+
+def test_what_says_nothing_of_the_probe_leaves_it_open(virtual_pool: Pool, clock: Clock) -> None:
+    probed(virtual_pool, clock)
+    for n, how in enumerate(("rejected", "released")):
+        submit(virtual_pool, f"t{n}")
+        assign(virtual_pool, f"t{n}", "bad")
+        complete(virtual_pool, f"t{n}", how)
+        assert gate_of(virtual_pool) is Gate.PROBE
+
+
+def test_a_restart_keeps_the_gate_and_has_it_tried_soon(virtual_pool: Pool, clock: Clock) -> None:
+    probed(virtual_pool, clock)
+    for n in range(4):
+        submit(virtual_pool, make_task(f"p{n}", max_failures=1))
+        assign(virtual_pool, f"p{n}", "bad")
+        complete(virtual_pool, f"p{n}", "failed")
+        clock.advance(shut_s(n + 1))
+        beat(virtual_pool, "bad", max_concurrent=4)
+    assert complete_one(virtual_pool, "failed") is Gate.SHUT
+
+    clock.advance(40)
+    assert beat(virtual_pool, "bad", 2, start=True, max_concurrent=4) == "new_boot"
+    assert gate_of(virtual_pool) is Gate.SHUT
+    clock.advance(21)
+    assert beat(virtual_pool, "bad", boot=2, max_concurrent=4) == "changed"
+    assert gate_of(virtual_pool) is Gate.PROBE
+    assert complete_one(virtual_pool, "completed") is Gate.OPEN
+    sound(virtual_pool)
+
+
+def complete_one(pool: Pool, status: str) -> Gate:
+    submit(pool, make_task(f"one-{status}", max_failures=1))
+    assign(pool, f"one-{status}", "bad")
+    complete(pool, f"one-{status}", status)
+    return gate_of(pool)
+
+
+def test_whoever_declares_other_speeds_is_somebody_else(virtual_pool: Pool, clock: Clock) -> None:
+    shut(virtual_pool, clock)
+
+    beat(virtual_pool, "bad", max_concurrent=4, speed=2.0)
+
+    assert gate_of(virtual_pool) is Gate.OPEN
+    assert pace_of(virtual_pool, "bad") == Pace()
+    assert not virtual_pool.client.hexists(virtual_pool.keys.agent("bad"), "pace_probes")
+
+
+def test_more_units_or_skills_do_not_open_it(virtual_pool: Pool, clock: Clock) -> None:
+    shut(virtual_pool, clock)
+
+    beat(virtual_pool, "bad", max_concurrent=6, skills={"go": 2})
+
+    assert gate_of(virtual_pool) is Gate.SHUT
+    assert class_of(virtual_pool, "bad").max_concurrent == 6
+    sound(virtual_pool)
+
+
+def test_it_comes_back_by_what_it_still_holds(virtual_pool: Pool, clock: Clock) -> None:
+    beat(virtual_pool, "good")
+    beat(virtual_pool, "bad", max_concurrent=30)
+    submit(virtual_pool, *(f"h{n}" for n in range(8)))
+    for n in range(8):
+        assign(virtual_pool, f"h{n}", "bad")
+    fail(virtual_pool, "bad", "f", LOW)
+    gates = []
+    for n in range(8):
+        complete(virtual_pool, f"h{n}")
+        gates.append(gate_of(virtual_pool))
+
+    assert gates == 5 * [Gate.SHUT] + 3 * [Gate.OPEN], "6 of 26 are more than a fifth"
+    sound(virtual_pool)
+
+
+@pytest.mark.parametrize("changes_", [{"min_success": 0.0}, {"learning": False}])
+def test_without_the_gate_nobody_is_shut_out(
+    virtual_pool: Pool, clock: Clock, changes_: dict[str, float]
+) -> None:
+    shut(virtual_pool, clock)
+    configure(virtual_pool, virtual_pool.settings.model_copy(update=changes_))
+    submit(virtual_pool, *(f"t{n}" for n in range(9)))
+
+    assert sorted(drain(virtual_pool).values()) == 4 * ["bad"] + 5 * ["good"]
+    if "min_success" in changes_:
+        complete(virtual_pool, next(iter(held(virtual_pool, "bad"))), "failed")
+        assert gate_of(virtual_pool) is Gate.OPEN
+    sound(virtual_pool)
+
+
+def held(pool: Pool, agent: str) -> list[str]:
+    return [record.split()[0] for record in pool.client.hvals(pool.keys.held(agent))]
+
+
+def test_the_gate_in_redis_is_that_of_the_twin(virtual_pool: Pool, clock: Clock) -> None:
+    rng = random.Random(5)
+    beat(virtual_pool, "good")
+    beat(virtual_pool, "bad")
+    pace, gate, seen = Pace(), Gate.OPEN, set()
+    for n in range(260):
+        is_good = rng.random() < (0.9 if 120 < n < 180 else 0.05)
+        submit(virtual_pool, make_task(f"t{n}", max_failures=1))
+        assign(virtual_pool, f"t{n}", "bad")
+        complete(virtual_pool, f"t{n}", "completed" if is_good else "failed")
+        pace = pace.tried(is_good)
+        before, gate = gate, next_gate(gate, pace, is_good, 0.2)
+        if before is Gate.PROBE and gate is Gate.OPEN:
+            pace = Pace()
+        assert gate_of(virtual_pool) is gate
+        known = pace_of(virtual_pool, "bad")
+        assert known.tries == pace.tries
+        assert known.share == pytest.approx(pace.share, abs=0.002)
+        seen.add((before, gate))
+        if gate is Gate.SHUT and n % 7 == 0:
+            clock.advance(1_800)
+            beat(virtual_pool, "bad")
+            gate = gate_of(virtual_pool)
+            assert gate is Gate.PROBE
+    assert pace.tries <= CAP_TRIES
+    assert len(seen) >= 5, seen
+    sound(virtual_pool)
