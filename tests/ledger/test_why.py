@@ -344,6 +344,7 @@ HELPS = {
     Code.ALL_BUSY: "start more agents of role dev, or let it go before others: balancer task reprioritise t1"
     " --priority high",
     Code.TRIED: "start more agents of role dev, or look at what its tries said",
+    Code.FAILING: "start more agents of role dev, or look at: balancer agent show bad",
     Code.GUARDED: "to let slow agents have such tasks at once: balancer configure --set guard_slack=0",
     Code.UNSERVED: "balancer serve",
     Code.UNDECIDED: "install the class where the balancers run, or: balancer configure --strategy fit",
