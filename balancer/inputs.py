@@ -58,7 +58,10 @@ def broken_rules(error: ValidationError, model: type[BaseModel] = Task) -> str:
 
 
 def _rule(row: Any, model: type[BaseModel]) -> str:
-    place = ".".join(str(part) for part in row["loc"])
+    path = row["loc"]
+    if path and path[-1] == "[key]":  # the name itself is the value
+        path = path[:-2]
+    place = ".".join(str(part) for part in path)
     if row["type"] == "missing":
         return f"missing {place}"
     if row["type"] == "extra_forbidden":
@@ -66,7 +69,8 @@ def _rule(row: Any, model: type[BaseModel]) -> str:
         near = difflib.get_close_matches(str(row["loc"][-1]), _known(row["loc"][:-1], model), 1)
         return f"{place}: unknown {what}{f', did you mean {near[0]!r}?' if near else ''}"
     value = f" {str(row['input'])[:60]!r}" if place else ""
-    rule = _RULES.get(row["type"], row["msg"].removeprefix("Value error, "))
+    said = row["msg"].removeprefix("Value error, ").removeprefix(f"{row['input']!r} ")
+    rule = _RULES.get(row["type"], said.replace("Input should be", "must be", 1))
     return f"{place or 'task'}:{value} {rule}"
 
 

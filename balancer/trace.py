@@ -14,6 +14,7 @@ import re
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 
 from balancer.core.errors import InvalidInput
@@ -70,17 +71,18 @@ def read(path: str | Path, limit: int | None = None) -> list[Row]:
     """The first `limit` rows of the file (None: all), by arrival, parents before their children.
 
     A parent that arrives after its child is moved up to stand before it; both keep their arrival.
-    Parents that are not among the rows read are dropped.
+    Parents that stand in the file but not among the rows read are dropped.
 
     Raises:
-        InvalidInput: the file is no trace, a value breaks its rule, an id stands twice, or tasks
-            wait for each other in a circle.
+        InvalidInput: the file is no trace, a value breaks its rule, an id stands twice, a parent is
+            in no row, or tasks wait for each other in a circle.
         OSError: the file cannot be read.
     """
     path = Path(path)
     rows: dict[str, Row] = {}
     roles: set[str] = set()
-    for line, fields in _records(path, limit):
+    records = _records(path)
+    for line, fields in islice(records, limit):
         row = _row(path, line, fields)
         if row.id in rows:
             raise _broken(path, line, "task_id", row.id, "the only one")
@@ -88,11 +90,25 @@ def read(path: str | Path, limit: int | None = None) -> list[Row]:
         if len(roles) > MOST_ROLES:
             raise _broken(path, line, "role", row.role, f"one of at most {MOST_ROLES} roles")
         rows[row.id] = row
+    _check_parents(path, rows, records)
     by_arrival = sorted(_named(rows), key=lambda row: row.arrival_s)
     return _parents_first(path, by_arrival)
 
 
-def _records(path: Path, limit: int | None) -> Iterator[tuple[int, dict[str, str]]]:
+def _check_parents(
+    path: Path, rows: Mapping[str, Row], rest: Iterable[tuple[int, Mapping[str, str]]]
+) -> None:
+    """Refuse a parent that no row of the file has; `rest`: those that are not read otherwise."""
+    missing = {
+        parent: row.line for row in rows.values() for parent in row.depends_on if parent not in rows
+    }
+    while missing and (record := next(iter(rest), None)):
+        missing.pop(record[1]["task_id"], None)
+    for parent, line in missing.items():
+        raise _broken(path, line, "depends_on", parent, "a task_id of this file")
+
+
+def _records(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     """Each record with the number of the line on which it starts."""
     reader = csv.reader(io.StringIO(_text(path), newline=""), strict=True)
     try:
@@ -100,16 +116,13 @@ def _records(path: Path, limit: int | None) -> Iterator[tuple[int, dict[str, str
         for column in COLUMNS:
             if header.count(column) != 1:
                 raise _broken(path, 1, "header", ",".join(header), f"naming {column}, once")
-        count, read_to = 0, reader.line_num
+        read_to = reader.line_num
         for cells in reader:
             line, read_to = read_to + 1, reader.line_num
             if not cells:  # an empty line
                 continue
-            if limit is not None and count >= limit:
-                return
             if len(cells) != len(header):
                 raise _broken(path, line, "row", f"{len(cells)} fields", f"{len(header)} fields")
-            count += 1
             yield line, dict(zip(header, cells, strict=True))
     except csv.Error as error:
         raise InvalidInput(f"{path}, line {reader.line_num}: not CSV: {error}") from error

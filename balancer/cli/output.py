@@ -105,7 +105,8 @@ def table(
     """Rows under their columns; those named in `numbers` stand to the right.
 
     Args:
-        spare: columns that a terminal goes without when it is too narrow, the first ones first.
+        spare: columns that a terminal goes without when it is too narrow, the first ones first; a line below
+            names them.
     """
     cells = [[_cell(value) for value in row] for row in rows]
     if is_for_eyes(sys.stdout):
@@ -146,10 +147,12 @@ def _draw(
 
     console = Console(file=sys.stdout, highlight=False)
     shown = [list(column) for column in zip(columns, *rows, strict=True)]
+    hidden: list[str] = []
     for name in spare:
         if sum(_widths(shown)) <= console.width:
             break
         shown = [column for column in shown if column[0] != name]
+        hidden.append(name)
     drawn = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for at, (column, width) in enumerate(
         zip(shown, _fitted(_widths(shown), console.width), strict=True)
@@ -165,6 +168,11 @@ def _draw(
     for row in list(zip(*shown, strict=True))[1:]:
         drawn.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in row))
     console.print(drawn)
+    if hidden:
+        names = ", ".join(name.upper() for name in columns if name in hidden)
+        what = "column" if len(hidden) == 1 else "columns"
+        hint = f"{what} {names} hidden; widen the terminal or use --json"
+        console.print(Text(hint, style="dim"))
 
 
 def _widths(columns: Sequence[Sequence[str]]) -> list[int]:

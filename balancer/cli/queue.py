@@ -50,6 +50,11 @@ def ls(
         if not found:
             output.note("no roles")
         for queue in found[:limit]:
+            if queue.pending and not queue.agents:
+                output.note(
+                    f"{queue.role}: {output.count(queue.pending, 'pending task')} and no live agent;"
+                    f" start one: worker run --role {queue.role} -- PROGRAM"
+                )
             if queue.unplaceable:
                 output.note(
                     f"{queue.role}: {output.count(queue.unplaceable, 'pending task')} unplaceable, no agent that"

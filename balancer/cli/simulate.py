@@ -88,7 +88,7 @@ def simulate(
     loaded = _loaded(trace, limit, blocks)
     with _progress(len(numbers) * (len(names) + 1) * len(loaded)) as tell:
         outcomes = [run(loaded, scenario, names, seed, tell) for seed in numbers]
-    found = document(loaded, scenario, names, numbers, outcomes)
+    found = document(loaded, scenario, names, numbers, outcomes) | {"blocks": blocks}
     if as_json:
         output.write_json(found)
     else:
@@ -154,12 +154,22 @@ _RATIOS = (("x bound", "flow_over_bound"), ("x fifo_pull", "flow_over_fifo_pull"
 
 
 def _show(found: dict[str, Any]) -> None:
+    from balancer.simulate.fleet import LEAST_SLOTS
+
     agents = "equal agents" if found["equal_agents"] else f"specialists {found['gain']:g}x faster"
     bound_s = found["bound"]["mean_flow_s"]
     size, unit = next(((size, unit) for size, unit in _UNITS if bound_s >= 2 * size), (1e-3, "ms"))
+    units = f"{found['units']} units"
+    if found["units"] != found["slots"]:
+        units += f" ({found['slots']} asked for; each role has {LEAST_SLOTS} or more)"
+    more = [
+        *(["speeds learned"] if found["learned"] else []),
+        *([f"ageing {found['ageing']:g}"] if found["ageing"] is not None else []),
+        *([f"{found['blocks']} blocks of equal work"] if found["blocks"] else []),
+    ]
     output.write(
-        f"{found['trace']}: {found['tasks']:,} tasks at load {found['load']:g}, {found['slots']} units,"
-        f" {agents}, seeds {', '.join(map(str, found['seeds']))}"
+        f"{found['trace']}: {found['tasks']:,} tasks at load {found['load']:g}, {units},"
+        f" {', '.join([agents, *more])}, seeds {', '.join(map(str, found['seeds']))}"
     )
     output.write(f"times in {unit}; no schedule has a mean flow below {bound_s / size:.2f}")
     output.write("")

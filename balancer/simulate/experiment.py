@@ -65,6 +65,8 @@ class Outcome(NamedTuple):
     """What one fleet made of the trace, by strategy."""
 
     bound: Bound
+    #: Of all agents: a role has some, however few were asked for.
+    units: int
     figures: dict[str, Figures]
     #: Rank correlation of expected and true duration, of strategies of a pool.
     foresight: dict[str, float]
@@ -118,7 +120,7 @@ def simulate(
                 )
                 foresight[name] = _foresight(trace, arrivals, estimate_s)
             found[name] = figures(trace, arrivals, run, bound)
-    return Outcome(bound, found, foresight)
+    return Outcome(bound, sum(agent.slots for agent in fleet.agents), found, foresight)
 
 
 def _foresight(trace: Trace, arrivals: Sequence[float], estimate_s: Sequence[float]) -> float:
@@ -148,9 +150,11 @@ def document(
         "tasks": len(trace),
         "load": scenario.load,
         "slots": scenario.slots,
+        "units": outcomes[0].units,
         "gain": scenario.gain,
         "equal_agents": scenario.equal_agents,
         "learned": scenario.learned,
+        "ageing": scenario.ageing,
         "seeds": list(seeds),
         "bound": {
             "mean_flow_s": mean([bound.mean_flow_s for bound in bounds]),

@@ -154,6 +154,18 @@ def test_queue_is_paused_and_resumed(balancer: Command, pool: Pool) -> None:
     assert "for an agent of role dev" in balancer("task", "show", task_id, "--json").data["waits"]
 
 
+def test_roles_with_work_and_no_agent_are_told(balancer: Command, pool: Pool) -> None:
+    for role in ("dev", "dev", "ops", "idle"):
+        balancer("submit", "--role", role)
+    balancer("queue", "purge", "idle", "--yes")
+    beat(pool, "o1", role="ops")
+    told = "dev: 2 pending tasks and no live agent; start one: worker run --role dev -- PROGRAM\n"
+    assert balancer("queue", "ls").err == told
+    assert balancer("queue", "ls", "--json").err == ""
+    beat(pool)
+    assert balancer("queue", "ls").err == ""
+
+
 def test_purge_does_nothing_without_yes(balancer: Command, pool: Pool) -> None:
     for n in range(3):
         balancer("submit", "--role", "dev", "--id", f"t{n}")

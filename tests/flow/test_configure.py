@@ -63,7 +63,7 @@ def test_the_asyncio_client_does_the_same(pool: Pool) -> None:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"ageing": 0}, "ageing: '0'"),
+        ({"ageing": 0}, "ageing: '0' must be greater than or equal to 0.001"),
         ({"ageing": "0.4"}, "ageing: '0.4'"),
         ({"ageing": float("nan")}, "ageing"),
         ({"agening": 1}, "agening: unknown setting, did you mean 'ageing'?"),
@@ -71,10 +71,10 @@ def test_the_asyncio_client_does_the_same(pool: Pool) -> None:
         ({"head_start_s": 5}, "head_start_s: 5 is not a table of settings"),
         ({"head_start_s": {"urgent": 5}}, "head_start_s.urgent: unknown setting"),
         ({"ageing": {"x": 1}}, "ageing"),
-        ({"roles": {"a b": {}}}, "roles.a b"),
+        ({"roles": {"a b": {}}}, "roles: 'a b' is not a name"),
         ({"roles": {"dev": None}}, "roles: 'dev' is not there to be taken out"),
         ({"urgent": None}, "settings: 'urgent' is not there to be taken out"),
-        ({"strategy": "magic"}, "strategy: 'magic'"),
+        ({"strategy": "magic"}, "strategy: 'magic' is none of fit, "),
         ({"seed": object()}, "settings: "),
     ],
 )

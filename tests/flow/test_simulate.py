@@ -334,6 +334,25 @@ def test_people_get_a_table(capsys: pytest.CaptureFixture[str]) -> None:
     assert lines[-1].split()[0] == "least_loaded"
 
 
+def test_the_header_says_all_that_was_asked_for_and_what_came_of_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    asked = "simulate --limit 60 --strategy fit --seeds 1 --slots 2 --gain 2 --learned --ageing 0.4 --blocks 3"
+    assert run(asked.split()) == 0
+    head = capsys.readouterr().out.splitlines()[0]
+    assert run([*asked.split(), "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    roles = said["units"] // 4
+    assert said["units"] == 4 * roles > said["slots"] == 2
+    assert (said["learned"], said["ageing"], said["blocks"]) == (True, 0.4, 3)
+    assert -1 <= said["strategies"]["fit"]["estimate_rank_correlation"] <= 1
+    assert head == (
+        f"copilot_agent_2025: 60 tasks at load 0.95, {said['units']} units (2 asked for; each role has 4 or"
+        " more), specialists 2x faster, speeds learned, ageing 0.4, 3 blocks of equal work, seeds 1"
+    )
+    assert "estimate_rank_correlation" in PAGE
+
+
 def test_a_trace_that_is_none_is_told(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     path.write_text("task_id,arrival_s\nx,1\n")

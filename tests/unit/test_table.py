@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import sys
 from collections.abc import Callable
 
@@ -43,7 +44,7 @@ def screen(room: int, monkeypatch: pytest.MonkeyPatch) -> Screen:
         monkeypatch.setattr(output, "_STYLES", {})
         monkeypatch.setattr(sys, "stdout", terminal := Terminal())
         draw()
-        lines = terminal.getvalue().replace("\x1b[1m", "").replace("\x1b[0m", "").splitlines()
+        lines = re.sub(r"\x1b\[\d*m", "", terminal.getvalue()).splitlines()
         assert max(map(len, lines)) <= room
         return lines
 
@@ -78,8 +79,13 @@ def test_queues_go_without_spare_columns_where_room_is_short(screen: Screen, roo
         completed=2,
         dead=0,
     )
-    head, body = screen(lambda: queue.show_queues([developer]))
+    head, body, *below = screen(lambda: queue.show_queues([developer]))
     left_out = {200: 0, 80: 4, 60: 5}[room]
     assert len(head.split()) == len(queue.COLUMNS) - left_out
     assert not set(head.lower().split()) & set(queue.SPARE[:left_out])
     assert body.split()[0] == "developer"
+    told = " ".join(line.strip() for line in below)
+    hidden = [name.upper() for name in queue.COLUMNS if name in queue.SPARE[:left_out]]
+    assert told == (
+        f"columns {', '.join(hidden)} hidden; widen the terminal or use --json" if hidden else ""
+    )

@@ -162,7 +162,7 @@ def test_limit_takes_the_first_rows_and_drops_the_parents_outside(path: Path) ->
     write(
         path,
         {"task_id": "a"},
-        {"task_id": "b", "depends_on": "a;c;nowhere;a"},
+        {"task_id": "b", "depends_on": "a;c;a"},
         {"task_id": "c", "priority": "not even looked at"},
     )
 
@@ -171,6 +171,24 @@ def test_limit_takes_the_first_rows_and_drops_the_parents_outside(path: Path) ->
     assert ids(rows) == ["a", "b"]
     assert rows[1].depends_on == ("a",)
     assert read(path, limit=0) == []
+
+
+@pytest.mark.parametrize("limit", [None, 2, 3])
+def test_a_parent_that_is_in_no_row_is_told(path: Path, limit: int | None) -> None:
+    write(
+        path,
+        {"task_id": "a"},
+        {"task_id": "b", "depends_on": "a;c;nowhere"},
+        {"task_id": "c"},
+    )
+
+    with pytest.raises(InvalidInput) as caught:
+        read(path, limit)
+
+    assert str(caught.value) == (
+        f"{path}, line 3: depends_on is 'nowhere', must be: a task_id of this file"
+    )
+    assert ids(read(path, 1)) == ["a"]
 
 
 def test_names_that_break_the_rule_get_a_valid_one_everywhere(path: Path) -> None:
