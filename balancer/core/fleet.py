@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from copy import copy
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
+from types import MappingProxyType
 from typing import NamedTuple
 
 from balancer.core.lanes import AgentClass, Gate, Lane, feasible
@@ -13,6 +15,9 @@ from balancer.core.lanes import AgentClass, Gate, Lane, feasible
 BETTER = 1.05
 #: Most lanes whose ladders are remembered.
 _MOST_LADDERS = 4_096
+#: Most pairs of lane and class whose speeds are remembered.
+_MOST_JUDGED = 200_000
+_NOTHING: Mapping[float, int] = MappingProxyType({})
 
 
 class Rung(NamedTuple):
@@ -26,86 +31,162 @@ class Rung(NamedTuple):
     better_speed: float
 
 
-class Ladder:
-    """The classes that may serve a lane, by their speed in its category."""
+class Judged:
+    """How fast classes are at the tasks of one lane; 0 where they may not have them. Each is judged once.
+
+    By identity: a class is hashed whole each time, and a plan asks often. Holding it keeps its identity.
+    """
+
+    __slots__ = ("_lane", "known")
+
+    def __init__(self, lane: Lane) -> None:
+        self._lane = lane
+        self.known: dict[int, tuple[AgentClass, float]] = {}
+
+    def speed(self, cls: AgentClass) -> float:
+        """Its speed, or 0."""
+        one = self.known.get(id(cls))
+        if one is None:
+            lane = self._lane
+            speed = cls.speed_of(lane.category) if feasible(lane, cls) else 0.0
+            one = self.known[id(cls)] = (cls, speed)
+        return one[1]
+
+    def speeds(self, classes: Sequence[AgentClass]) -> tuple[float, ...]:
+        """Of each class its speed, or 0."""
+        known = self.known
+        try:
+            return tuple([known[id(cls)][1] for cls in classes])
+        except KeyError:
+            return tuple(map(self.speed, classes))
+
+
+class Steps:
+    """The speeds of the classes that may serve a lane, with how much of each there is."""
 
     def __init__(
-        self, lane: Lane, classes: Iterable[tuple[AgentClass, int]], *, gates: bool = True
+        self, judged: Judged, classes: Iterable[tuple[AgentClass, int]], *, gates: bool = True
     ) -> None:
-        self._lane = lane
-        #: How many agents may serve the lane, busy or not.
-        self.agents = 0
-        self._places: dict[AgentClass, int] = {}
-        self._speeds: list[tuple[float, int]] = []
-        able = [pair for pair in classes if feasible(lane, pair[0])]
+        self.judged = judged
+        able = [pair for pair in classes if judged.speed(pair[0])]
         #: Whether those that are shut out get nothing of it: there are others.
         self._shuts = gates and any(not cls.gate for cls, _ in able)
-        for cls, units in able:
-            if self.serves(cls):
-                self._places[cls] = len(self._speeds)
-                self._speeds.append((cls.speed_of(lane.category), units))
-                self.agents += units // cls.max_concurrent if cls.max_concurrent else 0
-        self._whole: Ladder | None = None
-        self._climb()
+        self._classes = [pair for pair in able if self.serves(pair[0])]
+        self._units: dict[AgentClass, int] = {}
+        self.agents = sum(
+            units // cls.max_concurrent for cls, units in self._classes if cls.max_concurrent
+        )
+        by_speed: Counter[float] = Counter()
+        for cls, units in self._classes:
+            by_speed[judged.speed(cls)] += units
+        #: Fastest last; and from each on the units, and their work a second, of all that are as fast or faster.
+        self._speeds = sorted(by_speed)
+        self._units_from, self._work_from = [0], [0.0]
+        for speed in reversed(self._speeds):
+            self._units_from.append(self._units_from[-1] + by_speed[speed])
+            self._work_from.append(self._work_from[-1] + speed * by_speed[speed])
+        self._units_from.reverse()
+        self._work_from.reverse()
 
     def serves(self, cls: AgentClass) -> bool:
         """Whether agents of a class may have tasks of the lane at all."""
-        return feasible(self._lane, cls) and not (self._shuts and cls.gate is Gate.SHUT)
+        return self.judged.speed(cls) > 0 and not (self._shuts and cls.gate is Gate.SHUT)
 
-    def _climb(self) -> None:
-        self._fastest = max((speed for speed, _ in self._speeds), default=0.0)
+    def speeds(self, classes: Sequence[AgentClass], shut: Sequence[int]) -> tuple[float, ...]:
+        """Of each class its speed, 0 where it may not serve the lane. `shut`: which are shut out, where any is."""
+        speeds = self.judged.speeds(classes)
+        if not (shut and self._shuts):
+            return speeds
+        own = list(speeds)
+        for at in shut:
+            own[at] = 0.0
+        return tuple(own)
+
+    def units_of(self, cls: AgentClass) -> int:
+        """Units of a class, 0 when it may not serve the lane."""
+        if not self._units:
+            for one, units in self._classes:
+                self._units[one] = self._units.get(one, 0) + units
+        return self._units.get(cls, 0)
+
+    def rung(self, speed: float, less: Mapping[float, int]) -> Rung:
+        """Where a class of this speed stands when so many units of these speeds are not there."""
+        above = bisect_right(self._speeds, BETTER * speed)
+        units, work = self._units_from[above], self._work_from[above]
+        for one, gone in less.items():
+            if one > BETTER * speed:
+                units, work = units - gone, work - one * gone
+        fastest = next((one for one in reversed(self._speeds) if self._has(one, less)), 0.0)
+        lag = max(fastest / speed - 1, 0.0)
+        return Rung(speed, lag, units, work / units) if units else Rung(speed, lag, 0, 0.0)
+
+    def _has(self, speed: float, less: Mapping[float, int]) -> bool:
+        if speed not in less:
+            return True
+        at = bisect_right(self._speeds, speed)
+        return self._units_from[at - 1] - self._units_from[at] > less[speed]
+
+
+class Ladder:
+    """The classes that may serve a lane, by their speed in its category; without some of their agents."""
+
+    __slots__ = ("_less", "_rungs", "steps")
+
+    def __init__(self, steps: Steps, less: Mapping[float, int] = _NOTHING) -> None:
+        """`less`: so many units of these speeds are nobody to wait for."""
+        self.steps, self._less = steps, less
         self._rungs: dict[float, Rung] = {}
-        #: By identity: a class is hashed whole each time, and a plan asks often. Holding it keeps its identity.
-        self._known: dict[int, tuple[AgentClass, Rung | None]] = {}
+
+    @property
+    def agents(self) -> int:
+        """How many agents may serve the lane, busy or not."""
+        return self.steps.agents
 
     def without(self, failed: Iterable[AgentClass]) -> Ladder:
         """The same with an agent less of each of these classes. Who may serve the lane is not judged again."""
-        less = copy(self)
-        less._whole, speeds = self, list(self._speeds)
-        for cls in failed:
-            place = self._places.get(cls)
-            if place is not None:
-                speed, units = speeds[place]
-                speeds[place] = (speed, units - cls.max_concurrent)
-        less._speeds = [(speed, units) for speed, units in speeds if units > 0]
-        less._climb()
-        return less
+        less: Counter[float] = Counter()
+        for cls, count in Counter(failed).items():
+            if units := self.steps.units_of(cls):
+                less[self.steps.judged.speed(cls)] += min(count * cls.max_concurrent, units)
+        return Ladder(self.steps, less)
+
+    def serves(self, cls: AgentClass) -> bool:
+        """Whether agents of a class may have tasks of the lane at all."""
+        return self.steps.serves(cls)
 
     def rung(self, cls: AgentClass) -> Rung | None:
         """Where a class stands; None when its agents could never serve the lane. One that is shut out has its place."""
-        if self._whole is not None:
-            whole = self._whole.rung(cls)
-            return whole and self._at(whole.speed)
-        known = self._known.get(id(cls))
-        if known is None:
-            rung = (
-                self._at(cls.speed_of(self._lane.category)) if feasible(self._lane, cls) else None
-            )
-            known = self._known[id(cls)] = (cls, rung)
-        return known[1]
-
-    def _at(self, speed: float) -> Rung:
+        speed = self.steps.judged.speed(cls)
+        if not speed:
+            return None
         rung = self._rungs.get(speed)
         if rung is None:
-            better = [(one, units) for one, units in self._speeds if one > BETTER * speed]
-            units = sum(units for _, units in better)
-            mean = sum(one * units for one, units in better) / units if units else 0.0
-            rung = Rung(speed, max(self._fastest / speed - 1, 0.0), units, mean)
-            self._rungs[speed] = rung
+            rung = self._rungs[speed] = self.steps.rung(speed, self._less)
         return rung
 
 
 class Fleet:
     """The live, accepting agents of a role, by class. Immutable: what was worked out is remembered."""
 
-    def __init__(self, classes: Iterable[tuple[AgentClass, int]], *, gates: bool = True) -> None:
-        """`classes`: each with the units of all its agents, used or not. `gates`: whether any is shut out."""
+    def __init__(
+        self,
+        classes: Iterable[tuple[AgentClass, int]],
+        earlier: Fleet | None = None,
+        *,
+        gates: bool = True,
+    ) -> None:
+        """`classes`: each with the units of all its agents, used or not. `earlier`: one whose judgements are good
+        still, as lanes and classes do not change; only who is there does. `gates`: whether any is shut out.
+        """
         self.classes = tuple(classes)
         #: Whether those who are probed get one task at a time: there are others to do the work.
         self.probes = gates and any(not cls.gate for cls, _ in self.classes)
         self._gates = gates
         self._ladders: dict[int, tuple[Lane, Ladder]] = {}
         self._plain: dict[Lane, Ladder] = {}
+        self._judged: dict[Lane, Judged] = {}
+        if earlier and sum(len(one.known) for one in earlier._judged.values()) <= _MOST_JUDGED:
+            self._judged = earlier._judged
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Fleet) and self.classes == other.classes
@@ -115,7 +196,7 @@ class Fleet:
     @cached_property
     def ungated(self) -> Fleet:
         """The same, as if nobody were shut out."""
-        return Fleet(self.classes, gates=False)
+        return Fleet(self.classes, self, gates=False)
 
     def bound(self, gates: bool) -> Fleet:
         """The fleet of a pool that shuts agents out, or does not."""
@@ -125,25 +206,23 @@ class Fleet:
         """The classes that may serve a lane. The agents that failed its tasks are nobody to wait for:
         `tried` names the class of each.
         """
-        if not lane.is_plain:
-            failed = [(tried or {})[id_] for id_ in lane.tried if id_ in (tried or {})]
-            whole = self._plain_ladder(lane)
-            return whole.without(failed) if failed else whole
         known = self._ladders.get(id(lane))
         if known is None:
             if len(self._ladders) >= _MOST_LADDERS:
                 self._ladders.clear()
-            known = self._ladders[id(lane)] = (lane, Ladder(lane, self.classes, gates=self._gates))
-        return known[1]
+            known = self._ladders[id(lane)] = (lane, self._plain_ladder(lane))
+        failed = [tried[id_] for id_ in lane.tried if id_ in tried] if tried else ()
+        return known[1].without(failed) if failed else known[1]
 
     def _plain_ladder(self, lane: Lane) -> Ladder:
         """That of the lane as its producer meant it; many that are not plain share one."""
         plain = lane._replace(alone=False, avoid=(), avoid_until_ms=0, tried=())
         ladder = self._plain.get(plain)
         if ladder is None:
-            if len(self._plain) >= _MOST_LADDERS:
-                self._plain.clear()
-            ladder = self._plain[plain] = Ladder(plain, self.classes, gates=self._gates)
+            if len(self._judged) * len(self.classes) >= _MOST_JUDGED:
+                self._plain, self._judged, self._ladders = {}, {}, {}
+            judged = self._judged.get(plain) or self._judged.setdefault(plain, Judged(plain))
+            ladder = self._plain[plain] = Ladder(Steps(judged, self.classes, gates=self._gates))
         return ladder
 
     def void_tried(self, lane: Lane, tried: Mapping[str, AgentClass]) -> Lane:
@@ -153,7 +232,8 @@ class Fleet:
         """
         if not lane.tried:
             return lane
-        ladder = self._plain_ladder(lane)
-        agents = ladder.agents
-        agents -= sum(id_ in tried and ladder.serves(tried[id_]) for id_ in lane.tried)
+        ladder = self.ladder(lane)
+        agents = ladder.agents - sum(
+            id_ in tried and ladder.serves(tried[id_]) for id_ in lane.tried
+        )
         return lane if agents > 0 else lane._replace(tried=())

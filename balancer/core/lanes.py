@@ -73,12 +73,15 @@ class AgentClass(NamedTuple):
         """How much faster than normal its agents do tasks of a category: what they declared, a modest
         advantage where they only named it as a specialization, and what was learned since.
         """
-        declared, learned = dict(self.speeds), dict(self.learned)
+        declared = dict(self.speeds)
         speed = declared.get(category)
         if speed is None:
             speed = declared.get("", 1.0)
             if category in self.specializations:
                 speed *= SPECIALIST_SPEED
+        if not self.learned:
+            return speed
+        learned = dict(self.learned)
         return speed * LEARNED_STEP ** learned.get(category, learned.get("", 0))
 
 
@@ -181,13 +184,14 @@ def _pairs(raw: dict[str, Any], name: str) -> tuple[tuple[str, Any], ...]:
     return tuple(sorted(raw[name].items())) if name in raw else ()
 
 
-@lru_cache(maxsize=100_000)
 def feasible(lane: Lane, cls: AgentClass) -> bool:
     """Whether an agent of this class, idle and healthy, may take a task of this lane. Live numbers
     are judged apart.
     """
     if lane.role != cls.role or lane.cost > cls.max_concurrent:
         return False
+    if not lane.requires:
+        return True
     levels = dict(cls.skills)
     return all(levels.get(skill, 0) >= level for skill, level in lane.requires)
 

@@ -101,7 +101,8 @@ class Viewer:
         )
         for role, units in zip(moved, compared, strict=True):
             known = [(self._classes[id_], n) for id_, n in units.items() if id_ in self._classes]
-            self._fleets[role.name] = (role.fleet_ver, Fleet(known))
+            _, earlier = self._fleets.get(role.name, _NONE)
+            self._fleets[role.name] = (role.fleet_ver, Fleet(known, earlier))
 
     def _read_capacities(self, roles: list[str]) -> list[dict[str, int]]:
         """The units of those who accept work, by class; in one round trip for all roles."""

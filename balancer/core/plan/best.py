@@ -1,0 +1,126 @@
+"""The best agent for a task among the classes that may serve it, while a plan takes one after another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from heapq import heappop, heappush, heapreplace
+from typing import Any
+
+from balancer.core.lanes import Lane
+from balancer.core.plan.free import Beyond, Entry, Ranked
+from balancer.core.plan.rules import bars, room_rule
+
+#: Which of the classes, and which of its entries.
+Choice = tuple[int, int]
+#: What an agent is worth to a lane, smaller is better: how well it does, units taken, when its last one came free.
+_Worth = tuple[Any, ...]
+
+
+class Best:
+    """Classes by what their first agent is worth to lanes that see them alike and cost as much.
+
+    A plan only takes, so what a class is worth only falls: it stands in a heap with what it was worth when it was
+    last looked at, and is looked at again where it comes to the front. So a choice costs as many looks as classes
+    have changed, however many there are. Of slower classes nobody asks before the faster ones are used up.
+    """
+
+    __slots__ = ("_cost", "_heap", "_hidden", "_ranks", "_speeds", "_tiers")
+
+    def __init__(self, speeds: Sequence[float], ranks: Sequence[Ranked], cost: int) -> None:
+        """`speeds`: of each class, 0 where it may not serve the lanes."""
+        self._speeds, self._ranks, self._cost = speeds, ranks, cost
+        tiers: dict[float, list[int]] = {}
+        for at, speed in enumerate(speeds):
+            if speed:
+                tiers.setdefault(speed, []).append(at)
+        #: Those not looked at yet, fastest last.
+        self._tiers = sorted(tiers.items())
+        self._heap: list[tuple[_Worth, int]] = []
+        #: The fastest class that may have a better agent beyond the picture.
+        self._hidden = 0.0
+
+    def ranks(self) -> Iterable[Ranked]:
+        """The classes that may serve the lanes."""
+        return (ranked for ranked, speed in zip(self._ranks, self._speeds, strict=True) if speed)
+
+    def may(self, at: int) -> bool:
+        """Whether a class may serve the lanes."""
+        return self._speeds[at] > 0
+
+    def worth(self, at: int, entry: Entry) -> _Worth:
+        """Of an agent of a class."""
+        return (self._speeds[at] * entry[0][0], entry[0][1], entry[1])
+
+    def choose(self, lane: Lane, now_ms: int) -> Choice | None:
+        """For the next task of a lane; None when nobody has room.
+
+        Raises:
+            Beyond: a class has run dry that has more agents than the picture shows.
+        """
+        heap, tiers, ranks, is_plain = self._heap, self._tiers, self._ranks, lane.is_plain
+        best: tuple[_Worth, Choice] | None = None
+        aside: list[tuple[_Worth, int]] = []
+        while True:
+            if tiers and (not heap or -heap[0][0][0] <= tiers[-1][0]):
+                self._fill()
+                continue
+            if not heap or (best is not None and heap[0][0] >= best[0]):
+                break
+            worth, at = heap[0]
+            entries = ranks[at].entries
+            if not entries:
+                self._leave(at)
+                continue
+            rank, freed_us, _, agent, _ = entries[0]
+            now = (self._speeds[at] * rank[0], rank[1], freed_us)
+            if now != worth:
+                heapreplace(heap, (now, at))
+                if heap[0][1] != at:
+                    continue
+            if is_plain and agent.used + self._cost <= agent.max_concurrent:
+                best = (now, (at, 0))
+                break
+            place = self._first(lane, at, now_ms)
+            if place < 0 and is_plain:
+                self._leave(at)
+                continue
+            aside.append(heappop(heap))
+            if place >= 0:
+                found = self.worth(at, entries[place])
+                if best is None or found < best[0]:
+                    best = (found, (at, place))
+        for each in aside:
+            heappush(heap, each)
+        if is_plain and self._hidden and (not best or self._speeds[best[1][0]] < self._hidden):
+            raise Beyond
+        return best[1] if best else None
+
+    def _fill(self) -> None:
+        """Look at the next slower classes: one of them could be as good as the best of the faster ones."""
+        for at in self._tiers.pop()[1]:
+            entries = self._ranks[at].entries
+            if entries:
+                heappush(self._heap, (self.worth(at, entries[0]), at))
+            elif self._ranks[at].hides:
+                self._hidden = max(self._hidden, self._speeds[at])
+
+    def _leave(self, at: int) -> None:
+        """The first class of the heap has nobody left for these lanes."""
+        heappop(self._heap)
+        if self._ranks[at].hides:
+            self._hidden = max(self._hidden, self._speeds[at])
+
+    def _first(self, lane: Lane, at: int, now_ms: int) -> int:
+        """The best entry of a class for a lane, -1 for none."""
+        ranked = self._ranks[at]
+        if lane.is_plain:
+            return ranked.first_that_holds(self._cost)
+        entries, best = ranked.entries, -1
+        for place, entry in enumerate(entries):
+            if bars(lane, entry[3], now_ms) or room_rule(lane, entry[3]):
+                continue
+            if place == 0:
+                return 0
+            if best < 0 or entry[:3] < entries[best][:3]:
+                best = place
+        return best
