@@ -43,7 +43,9 @@ class AsyncDriver:
         self._wait_replicas = parse_address(url).wait_replicas
         self.client = connect_async(url, pool=pool)
         self.watch = Watch(self._start)
+        #: The reader that reads, and all that have not given their connection back yet.
         self._listening: asyncio.Task[None] | None = None
+        self._readers: set[asyncio.Task[None]] = set()
         self._called: set[asyncio.Task[None]] = set()
         self._closed = False
 
@@ -79,8 +81,8 @@ class AsyncDriver:
         self.watch.close()
         if self._listening:
             self._listening.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._listening
+        if self._readers:
+            await asyncio.wait(self._readers)
         due = self._called - {asyncio.current_task()}
         if due:
             await asyncio.wait(due, timeout=CLOSE_S)
@@ -92,10 +94,16 @@ class AsyncDriver:
 
     def _start(self, pool: PoolRef) -> None:
         self._listening = asyncio.create_task(self._listen(pool), name="balancer-waits")
+        self._readers.add(self._listening)
+        self._listening.add_done_callback(self._readers.discard)
 
     async def _listen(self, pool: PoolRef) -> None:
         async with connect_async(self._url, pool=self._name, block_s=BLOCK_S) as reader:
-            await drive(reader, self.watch.listen(pool))
+            try:
+                await drive(reader, self.watch.listen(pool))
+            finally:
+                # Whoever cancelled it while it gives its connection back would leave that open.
+                self._listening = None
 
 
 async def _call(callback: Callback, status: TaskStatus) -> None:

@@ -469,6 +469,32 @@ def test_a_reader_that_was_cancelled_is_replaced(redis_server: EmbeddedRedis, po
     asyncio.run(asyncio.wait_for(main(), 15))
 
 
+@pytest.mark.usefixtures("no_sweeps")
+def test_a_client_that_closes_as_its_reader_ends_leaves_no_connection_open(
+    redis_server: EmbeddedRedis, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watching, "LINGER_S", 0.0)
+
+    def connections() -> int:
+        return len(pool.client.client_list())
+
+    async def main() -> None:
+        before = connections()
+        for turns in range(25):
+            task = f"t{turns}"
+            async with AsyncBalancer(redis_server.url, pool.name) as producer:
+                submit(pool, task)
+                wait = asyncio.ensure_future(producer.wait(task, 10))
+                await async_wait_until(lambda: listening(pool), "the reader reads")
+                cancelling.cancel(pool, [task])
+                await wait
+                for _ in range(turns):  # until the loop has come to this or that step of the end
+                    await asyncio.sleep(0)
+            await async_wait_until(lambda: connections() == before, f"all are closed ({turns})")
+
+    asyncio.run(main())
+
+
 def test_asyncio_callbacks_may_be_functions_or_coroutines(
     redis_server: EmbeddedRedis, pool: Pool
 ) -> None:
