@@ -8,6 +8,7 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import cache
+from typing import Any
 
 import pytest
 import redis
@@ -18,7 +19,7 @@ from balancer.embedded import EmbeddedRedis, ServerMissing
 from balancer.ledger import Pool
 from balancer.ledger.audit import audit
 from balancer.protocol import Keys, connect
-from tests.support.factories import Clock, dump, structure_violations
+from tests.support.factories import Clock, structure_violations, typed_dump
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -102,21 +103,23 @@ def _sound(request: pytest.FixtureRequest) -> Iterator[None]:
         return
     client = request.getfixturevalue("redis_client")
     yield
+    state, kinds = typed_dump(client)
     wrong = [
-        f"{key} ({client.type(key)}) is not in the key table"
-        for key in client.keys("*")
-        if not _is_known(key, client.type(key))
+        f"{key} ({kind}) is not in the key table"
+        for key, kind in kinds.items()
+        if not _is_known(key, kind)
     ]
     if request.node.get_closest_marker("damaged") is None:
-        for key in client.keys("wb:{*}:meta"):
-            wrong += _violations(client, key[4:-6])
+        for key in kinds:
+            if key.startswith("wb:{") and key.endswith("}:meta"):
+                wrong += _violations(client, key[4:-6], state)
     assert not wrong, "\n".join(wrong)
 
 
-def _violations(client: redis.Redis, name: str) -> list[str]:
-    virtual = client.hget(Keys(name).meta, "clock") == "virtual"
+def _violations(client: redis.Redis, name: str, state: dict[str, Any]) -> list[str]:
+    virtual = state[Keys(name).meta].get("clock") == "virtual"
     pool = Pool.open(client, name, Clock() if virtual else None)
-    return audit(pool).violations + structure_violations(dump(client), pool.keys.prefix)
+    return audit(pool).violations + structure_violations(state, pool.keys.prefix)
 
 
 @cache

@@ -139,16 +139,16 @@ class _Packed(NamedTuple):
 
 
 @lru_cache(maxsize=20_000)
-def _lane(lane: Lane, minutes: float) -> _LaneArgs:
+def _lane(lane: Lane, prior_s: float) -> _LaneArgs:
     lane_id, definition = lane_definition(lane)
-    return lane_id, lane.role, lane.category, lane.cost, definition, _ms(60 * minutes)
+    return lane_id, lane.role, lane.category, lane.cost, definition, _ms(prior_s)
 
 
 def _ms(seconds: float) -> int:
     return max(1, round(1000 * seconds))
 
 
-def _hints(task: Task, minutes: float) -> tuple[str, str]:
+def _hints(task: Task, category_s: float) -> tuple[str, str]:
     """What helps to place a task, as it is sent, and the part of it that defines the task."""
     said = {
         "complexity": task.complexity,
@@ -160,7 +160,7 @@ def _hints(task: Task, minutes: float) -> tuple[str, str]:
     if task.prefer_agent:
         said["prefer_for_s"] = task.prefer_for_s
     if task.estimate_s is None:
-        prior_ms, basis = _ms(60 * minutes) * (task.complexity or 1), "m"
+        prior_ms, basis = _ms(category_s) * (task.complexity or 1), "m"
     else:
         prior_ms, basis = _ms(task.estimate_s), "e"
     hints = Hints(
@@ -177,15 +177,15 @@ def _hints(task: Task, minutes: float) -> tuple[str, str]:
 def _pack(task: Task, settings: PoolSettings) -> _Packed:
     body = encode_body(task.description, task.payload)
     requires = tuple(sorted(task.requires.items())) if task.requires else ()
-    minutes = settings.estimate_min.get(task.category, settings.default_estimate_min)
-    lane = _lane(Lane(task.role, task.category, task.cost, requires=requires), minutes)
+    category_s = settings.estimate_s(task.category)
+    lane = _lane(Lane(task.role, task.category, task.cost, requires=requires), category_s)
     facts = f"{task.priority}|{task.max_failures}|{round(task.run_timeout_s * 1000)}"
     options, defining = _options(task)
     parents = task.depends_on
     identity = f"{lane[0]}|{facts}|{' '.join(parents)}|{defining}|{body}"
     hints = ""
     if task.has_hints:
-        hints, said = _hints(task, minutes)
+        hints, said = _hints(task, category_s)
         # No body holds a NUL.
         identity += f"\0{said}"
     facts = f"{facts}|{sha256(identity.encode()).hexdigest()[:16]}"

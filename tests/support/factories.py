@@ -183,7 +183,12 @@ def populate(pool: Pool) -> None:
 
 
 def dump(client: TextRedis) -> State:
-    """Every key with all it holds, in three round trips. Scores are int where they are whole."""
+    """Every key with all it holds, in a few round trips. Scores are int where they are whole."""
+    return typed_dump(client)[0]
+
+
+def typed_dump(client: TextRedis) -> tuple[State, dict[str, str]]:
+    """The same, and the type of every key."""
     keys = sorted(client.keys("*"))
     types, contents, groups = (client.pipeline(transaction=False) for _ in range(3))
     for key in keys:
@@ -200,7 +205,7 @@ def dump(client: TextRedis) -> State:
     }
     for key in streams:
         out[key]["groups"] = {group["name"]: group["pending"] for group in found[key]}
-    return out
+    return out, kinds
 
 
 def _read(pipe: TextRedis, key: str, kind: str) -> None:
