@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import typer
-
-from balancer.cli import options
+from balancer.cli import options, task_fields
 from balancer.cli.hinted import featured, required
 from balancer.cli.intake import made, read_tasks, submit_many, submit_one
 from balancer.cli.strict import parse
@@ -15,112 +11,31 @@ from balancer.core.errors import InvalidInput
 
 def submit(
     *,
-    role: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Which agents may do it.  [required]")
-    ] = None,
-    category: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="What kind of work it is.  [default: general]"),
-    ] = None,
-    priority: Annotated[
-        str | None,
-        typer.Option(metavar="LEVEL", help="critical, high, medium or low.  [default: medium]"),
-    ] = None,
-    payload: Annotated[
-        str | None,
-        typer.Option(metavar="JSON", help="Any JSON value; `-` reads one a line: a task for each."),
-    ] = None,
-    description: Annotated[str | None, typer.Option(metavar="TEXT", help="For people.")] = None,
-    id_: Annotated[
-        str | None,
-        typer.Option("--id", metavar="NAME", help="Its id; repeating a submit is then safe."),
-    ] = None,
-    depends_on: Annotated[
-        list[str] | None,
-        typer.Option(metavar="ID", help="A task that must complete first; may be repeated."),
-    ] = None,
-    cost: Annotated[
-        int | None, typer.Option(metavar="N", help="Units of capacity it takes.  [default: 1]")
-    ] = None,
-    requires: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--require",
-            metavar="SKILL:LEVEL",
-            help="A skill that an agent must have, with its least level; may be repeated.",
-        ),
-    ] = None,
-    complexity: Annotated[
-        int | None,
-        typer.Option(metavar="N", help="How much work it is for its category, 1 to 5."),
-    ] = None,
-    estimate: Annotated[
-        float | None, typer.Option(metavar="SECONDS", help="What it takes at normal speed.")
-    ] = None,
-    group: Annotated[
-        str | None,
-        typer.Option(metavar="TEXT", help="Repository, tenant, workflow: its tasks take alike."),
-    ] = None,
-    features: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--feature",
-            metavar="NAME=VALUE",
-            help="What is known of its size, e.g. files=12; may be repeated.",
-        ),
-    ] = None,
-    prefer_agent: Annotated[
-        str | None, typer.Option(metavar="ID", help="Gets it if it is free and not much slower.")
-    ] = None,
-    prefer_for: Annotated[
-        float | None,
-        typer.Option(metavar="SECONDS", help="How long that is preferred.  [default: 600]"),
-    ] = None,
-    max_failures: Annotated[
-        int | None, typer.Option(metavar="N", help="Failures until it is dead.  [default: 3]")
-    ] = None,
-    run_timeout: Annotated[
-        float | None,
-        typer.Option(metavar="SECONDS", help="Longest run of a try.  [default: 86400]"),
-    ] = None,
-    dedup_key: Annotated[
-        str | None,
-        typer.Option(
-            metavar="TEXT", help="A repeat under the same key answers with the first task."
-        ),
-    ] = None,
-    not_before: Annotated[
-        str | None,
-        typer.Option(metavar="TIME", help="No try starts earlier, e.g. 2026-11-27T13:00:00Z."),
-    ] = None,
-    expires_at: Annotated[
-        str | None, typer.Option(metavar="TIME", help="A task that waits then is dead.")
-    ] = None,
-    max_wait: Annotated[
-        float | None,
-        typer.Option(
-            metavar="SECONDS", help="Dead when no agent had it so long after it was ready."
-        ),
-    ] = None,
-    on_parent_failure: Annotated[
-        str | None,
-        typer.Option(metavar="POLICY", help="fail, skip or run.  [default: fail]"),
-    ] = None,
-    block: Annotated[
-        float | None,
-        typer.Option(metavar="SECONDS", help="Wait so long for room when the queue is full."),
-    ] = None,
-    file: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE",
-            help="JSON lines, a task each; the options fill what a line lacks. `-` is stdin.",
-        ),
-    ] = None,
-    wait: Annotated[
-        float | None,
-        typer.Option(min=0, max=86_400, metavar="SECONDS", help="Wait until the task has ended."),
-    ] = None,
+    role: task_fields.Role = None,
+    category: task_fields.Category = None,
+    priority: task_fields.Priority = None,
+    payload: task_fields.Payload = None,
+    description: task_fields.Description = None,
+    id_: task_fields.Id = None,
+    depends_on: task_fields.DependsOn = None,
+    cost: task_fields.Cost = None,
+    requires: task_fields.Requires = None,
+    complexity: task_fields.Complexity = None,
+    estimate: task_fields.Estimate = None,
+    group: task_fields.Group = None,
+    features: task_fields.Features = None,
+    prefer_agent: task_fields.PreferAgent = None,
+    prefer_for: task_fields.PreferFor = None,
+    max_failures: task_fields.MaxFailures = None,
+    run_timeout: task_fields.RunTimeout = None,
+    dedup_key: task_fields.DedupKey = None,
+    not_before: task_fields.NotBefore = None,
+    expires_at: task_fields.ExpiresAt = None,
+    max_wait: task_fields.MaxWait = None,
+    on_parent_failure: task_fields.OnParentFailure = None,
+    block: task_fields.Block = None,
+    file: task_fields.FromFile = None,
+    wait: task_fields.Wait = None,
     redis_url: options.RedisUrl = options.DEFAULT_URL,
     pool: options.PoolName = options.DEFAULT_POOL,
     as_json: options.Json = False,

@@ -58,7 +58,6 @@ class TestPool(Balancer):
         client = fake_redis()
         self._virtual = VirtualDriver(client, lambda: self._now_us / 1e6, self._pause)
         self._driver = self._virtual
-        self._ask = self._driver.run
         self._pool = pool = Pool.create(client, "test", settings, lambda: self._now_us)
         self._agents: dict[str, VirtualAgent] = {}
         self._beats = itertools.count(1)
