@@ -118,7 +118,9 @@ class Task(BaseModel):
         description="what is known of its size when it is submitted; numbers count by power of two",
     )
     prefer_agent: Name | None = Field(
-        default=None, description="gets it, if it is free and not much slower than the best"
+        default=None,
+        description="gets it, if it is free and not much worse than the best; not where the strategy goes by"
+        " turns",
     )
     prefer_for_s: _Seconds = Field(
         default=600, description="the preference is void so long after the task became ready"

@@ -171,6 +171,26 @@ def test_after_a_minute_it_gets_one_task_and_no_more(virtual_pool: Pool, clock: 
     sound(virtual_pool)
 
 
+def test_who_holds_something_is_not_probed(virtual_pool: Pool, clock: Clock) -> None:
+    beat(virtual_pool, "good")
+    beat(virtual_pool, "bad", max_concurrent=4)
+    submit(virtual_pool, "held")
+    assign(virtual_pool, "held", "bad")
+    fail(virtual_pool, "bad", "f", LOW)
+    clock.advance(100)
+
+    assert beat(virtual_pool, "bad", max_concurrent=4) == "ok"
+    assert gate_of(virtual_pool) is Gate.SHUT
+
+
+def test_a_bad_probe_shuts_nobody_out_once_there_is_no_gate(
+    virtual_pool: Pool, clock: Clock
+) -> None:
+    probed(virtual_pool, clock)
+    configure(virtual_pool, virtual_pool.settings.model_copy(update={"min_success": 0.0}))
+    assert complete_one(virtual_pool, "failed") is Gate.OPEN
+
+
 def test_a_good_probe_clears_it(virtual_pool: Pool, clock: Clock) -> None:
     probed(virtual_pool, clock)
     submit(virtual_pool, "t1")

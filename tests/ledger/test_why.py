@@ -749,6 +749,32 @@ def test_an_agent_that_it_would_rather_have(
     assert ask(fit).unmet == "for longer than the 30 s for which it is preferred"
 
 
+@pytest.mark.parametrize(
+    ("strategy", "used", "unmet"),
+    [
+        ("least_loaded", 1, None),
+        ("least_loaded", 8, "its score is over a third below the best"),
+        ("best_match", 8, None),
+        ("round_robin", 1, "its strategy goes by turns, and looks at no preferences"),
+        ("random", 1, "its strategy goes by turns, and looks at no preferences"),
+    ],
+)
+def test_every_strategy_says_what_it_makes_of_a_preference(
+    redis_client: redis.Redis, clock: Clock, strategy: str, used: int, unmet: str | None
+) -> None:
+    pool = Pool.create(redis_client, "p", PoolSettings(strategy=strategy), clock=clock)
+    serve(pool)
+    for agent in ("a1", "a2"):
+        beat(pool, agent, max_concurrent=10)
+    submit(pool, make_task("b1", cost=used))
+    assign(pool, "b1", "a2")
+    submit(pool, make_task("t1", prefer_agent="a2", prefer_for_s=30))
+    answer = ask(pool)
+    assert (answer.prefers, answer.unmet) == ("a2", unmet)
+    if unmet is None or used == 8:
+        assert drain(pool) == {"t1": "a1" if unmet else "a2"}
+
+
 @pytest.mark.parametrize("others", ["none", "busy", "paused", "unskilled"])
 def test_task_show_reads_the_same_of_those_it_failed_on(
     fit: Pool, clock: Clock, others: str

@@ -153,6 +153,23 @@ def test_whoever_gets_a_task_may_have_it(
         assert used[agent.name] <= agent.units
 
 
+@pytest.mark.parametrize("strategy", STRATEGY_NAMES)
+def test_who_is_shut_out_is_not_counted_among_those_that_have_not_tried(strategy: str) -> None:
+    good = Somebody("good", "dev", 1, 1, 0, 0, 1.0, 1.0, Gate.OPEN)
+    other = good._replace(name="other", used=0)
+    bad = good._replace(name="bad", used=0, gate=Gate.SHUT)
+    planner = Planner(PoolSettings(strategy=strategy))
+
+    def gets(*tried: str) -> list[str]:
+        lane = Lane("dev", "bug", 1, tried=tried)
+        return [wish.agent for wish in planner.plan(picture([good, other, bad], [(lane, 1)]))]
+
+    assert gets("bad", "other") == [], "good has not tried"
+    assert gets("bad", "good", "other") == ["other"], "all who could have it have tried"
+    assert gets("good", "other") == ["other"], "bad could not have it"
+    assert gets("bad") == gets("good") == ["other"]
+
+
 @settings(max_examples=100, deadline=None)
 @given(fleet=fleets, lane=lanes)
 def test_a_single_task_waits_for_nothing_but_the_rules(fleet: list[Somebody], lane: Lane) -> None:

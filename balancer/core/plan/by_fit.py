@@ -13,8 +13,9 @@ from balancer.core.fleet import Fleet, Ladder, Rung
 from balancer.core.lanes import AgentClass, Gate
 from balancer.core.names import new_nonces
 from balancer.core.plan.best import Best, Choice
-from balancer.core.plan.fit import PREFERRED, Formula, kept_share
+from balancer.core.plan.fit import Formula, kept_share
 from balancer.core.plan.free import Beyond, Entry, Ranked, rank
+from balancer.core.plan.preferred import PREFERRED
 from balancer.core.plan.proposal import Proposal, RolePlan
 from balancer.core.plan.reserve import reserve
 from balancer.core.plan.rules import bars, room_rule

@@ -13,6 +13,7 @@ from balancer.core.fleet import Ladder
 from balancer.core.lanes import Lane
 from balancer.core.names import new_nonces
 from balancer.core.plan.free import Beyond, Entry, Ranked, rank
+from balancer.core.plan.preferred import Preferences, bonus
 from balancer.core.plan.proposal import Proposal, RolePlan
 from balancer.core.plan.reserve import reserve
 from balancer.core.plan.rules import bars, room_rule
@@ -31,12 +32,16 @@ class _Option(NamedTuple):
     speed: float
 
 
+#: A class, and which of its entries.
+_Choice = tuple[_Option, int]
+
+
 class ByScore:
     """Plans by a strategy's score."""
 
     def __init__(self, strategy: Strategy, settings: PoolSettings) -> None:
         self._strategy, self._least_health = strategy, settings.min_health
-        self._gates = settings.gates
+        self._gates, self._preferences = settings.gates, Preferences(strategy, settings)
 
     def plan_role(
         self, role: RoleView, most: int, number: Turns, now_ms: int, kept: str | None
@@ -61,27 +66,36 @@ class ByScore:
         while line and len(out) < most:
             head, i, at = heappop(line)
             lane, (_, size, heads, *_) = lanes[i], role.lanes[i]
-            cost = lane.cost
             try:
-                if lane.is_plain:
-                    chosen = _choose(cost, options[i], number)
-                else:
-                    chosen = _choose_marked(lane, options[i], number, now_ms)
+                choice = (
+                    _choose(lane.cost, options[i])
+                    if lane.is_plain
+                    else _choose_marked(lane, options[i], now_ms)
+                )
             except Beyond:
                 is_whole = False
                 break
-            if chosen is None:
+            if choice is None:
                 # Nobody free can take this lane, so none of its tasks.
                 if kept is None:
                     kept = reserve(lane, (option.ranked for option in options[i]), now_ms)
                     kept_for = kept and head.task
                 continue
-            agent, scores, speed = chosen
-            if lane.alone:
-                cost = agent.max_concurrent
+            scores: Scores = {}
+            if head.preference is not None:
+                wanted = self._preferences.wanted(head, now_ms)
+                if wanted is not None:
+                    best_score = _score(choice)
+                    choice = _preferred(lane, options[i], wanted, choice, now_ms)
+                    if _agent(choice).id == wanted:
+                        scores = {"preferred": bonus(best_score)}
+            (ranked, match, _, speed), entry = choice
+            _, _, _, agent, parts = ranked.entries[entry]
+            cost = agent.max_concurrent if lane.alone else lane.cost
+            ranked.take(entry, cost, number)
             out.append((head.order_us, Proposal(
-                head.task, agent.id, next(nonces), cost, head.estimate_s / speed, scores, self._strategy.name,
-                agent.type, number.draw, role.lanes[i].id,
+                head.task, agent.id, next(nonces), cost, head.estimate_s / speed, parts | match | scores,
+                self._strategy.name, agent.type, number.draw, role.lanes[i].id,
             )))  # fmt: skip
             if at + 1 < len(heads):
                 heappush(line, (heads[at + 1], i, at + 1))
@@ -107,10 +121,8 @@ class ByScore:
         return out
 
 
-def _choose(
-    cost: int, options: list[_Option], number: Turns
-) -> tuple[FreeAgent, Scores, float] | None:
-    """The best agent over all classes, its units taken; with its score and speed. None when nobody can.
+def _choose(cost: int, options: list[_Option]) -> _Choice | None:
+    """The best agent over all classes; None when nobody can.
 
     Raises:
         Beyond: a class has run dry that has more agents than the picture shows.
@@ -128,17 +140,11 @@ def _choose(
         score, freed_us = entry[0] - option.worth, entry[1]
         if best is None or (score, freed_us) < (best_score, best_freed_us):
             best_score, best_freed_us, best_at, best = score, freed_us, at, option
-    if best is None:
-        return None
-    _, _, _, agent, parts = best.ranked.entries[best_at]
-    best.ranked.take(best_at, cost, number)
-    return agent, parts | best.match, best.speed
+    return (best, best_at) if best is not None else None
 
 
-def _choose_marked(
-    lane: Lane, options: list[_Option], number: Turns, now_ms: int
-) -> tuple[FreeAgent, Scores, float] | None:
-    """The best agent for a task to which something befell; its units taken.
+def _choose_marked(lane: Lane, options: list[_Option], now_ms: int) -> _Choice | None:
+    """The best agent for a task to which something befell.
 
     Looks at every agent of the picture: such tasks are few. A picture shows more agents of a class than
     a lane bars, so a class is never hidden by those.
@@ -152,6 +158,29 @@ def _choose_marked(
     if not found:
         return None
     _, option, at = min(found, key=lambda each: each[0])
-    _, _, _, agent, parts = option.ranked.entries[at]
-    option.ranked.take(at, agent.max_concurrent if lane.alone else lane.cost, number)
-    return agent, parts | option.match, option.speed
+    return option, at
+
+
+def _preferred(
+    lane: Lane, options: list[_Option], agent_id: str, best: _Choice, now_ms: int
+) -> _Choice:
+    """This agent where it may have the task and is near to the best; else the best."""
+    score = _score(best)
+    for option in options:
+        for at, entry in enumerate(option.ranked.entries):
+            if entry[3].id == agent_id:
+                barred = room_rule(lane, entry[3]) or bars(lane, entry[3], now_ms)
+                is_near = _score((option, at)) + bonus(score) >= score
+                return (option, at) if is_near and not barred else best
+    return best
+
+
+def _score(choice: _Choice) -> float:
+    """What the agent of a choice is worth to the lane; higher is better."""
+    option, at = choice
+    return option.worth - float(option.ranked.entries[at][0])
+
+
+def _agent(choice: _Choice) -> FreeAgent:
+    option, at = choice
+    return option.ranked.entries[at][3]

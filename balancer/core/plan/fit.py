@@ -35,8 +35,6 @@ from balancer.core.queue_order import MOST_DELAY_US, RANKS, Queue, QueueOrder
 from balancer.core.settings import PoolSettings
 from balancer.core.view import Head
 
-#: A preferred agent is taken when it is at most so many times slower than the best.
-PREFERRED = 1.5
 #: How much of its speed an agent of health 0 would lose. Health is a gate, and beyond it a mild penalty: an
 #: agent that is late with its heartbeats (0.8, 0.5) goes behind one that is 2 or 5 % slower. More than that cost 2 %
 #: of mean flow in replays whose agents were late all the time and as fast as ever.
