@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -72,6 +72,14 @@ class Named(NamedTuple):
     agent: FreeAgent
 
 
+class Held(NamedTuple):
+    """A lease of an agent: how many units, since when, and how long it was expected to take there."""
+
+    units: int
+    granted_ms: int
+    estimate_s: float
+
+
 class RoleView(NamedTuple):
     """What waits and what is free in one role. `units`: how much of it this plan may hand out."""
 
@@ -84,6 +92,8 @@ class RoleView(NamedTuple):
     #: How long the role's tasks take of late, on the agents that do them; 0 when none has ended.
     service_s: float = 0.0
     named: Mapping[str, Named] = MappingProxyType({})
+    #: What some of the free agents hold: read where a large task may have to wait for one of them.
+    held: Mapping[str, Sequence[Held]] = MappingProxyType({})
 
     @property
     def accepting(self) -> Fleet:

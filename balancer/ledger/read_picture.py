@@ -10,7 +10,7 @@ from balancer.core.explain.picture import Ahead, Picture, Running, Seen
 from balancer.core.fleet import Fleet
 from balancer.core.lanes import AgentClass, Lane, is_unplaceable
 from balancer.core.turns import Order
-from balancer.core.view import FreeAgent, FreeClass, Head, LaneView, Named, RoleView, View
+from balancer.core.view import FreeAgent, FreeClass, Head, Held, LaneView, Named, RoleView, View
 from balancer.ledger.view import UNKNOWN_S, read_heads
 
 #: A plan is made for so many units.
@@ -157,7 +157,18 @@ def _role_view(
         Fleet(open_.items()),
         float(counts.counters.get("service_us", 0)) / 1_000_000,
         {seen.agent.id: Named(seen.cls, seen.agent) for seen in accepting},
+        _held(found),
     )
+
+
+def _held(found: Found) -> dict[str, list[Held]]:
+    """What agents hold of whom all leases were read."""
+    held: dict[str, list[Held]] = {}
+    for one in found.running:
+        granted_ms = found.around.now_us // 1_000 - round(1_000 * one.elapsed_s)
+        held.setdefault(one.agent, []).append(Held(one.cost, granted_ms, one.estimate_s))
+    used = {seen.agent.id: seen.agent.used for seen in found.agents}
+    return {id_: own for id_, own in held.items() if sum(one.units for one in own) == used[id_]}
 
 
 def _in_turn(agent: FreeAgent) -> tuple[float, int, int, str]:

@@ -26,6 +26,7 @@ from balancer.core.view import (
 from balancer.ledger.beat import Declared
 from balancer.ledger.exchange import Exchange
 from balancer.ledger.pool import Pool
+from balancer.ledger.read_held import HeldReader
 from balancer.ledger.script import Script
 
 SCRIPT = Script("view")
@@ -46,7 +47,7 @@ class Viewer:
 
     def __init__(self, pool: Pool, pivot: Callable[[], int] = any_pivot) -> None:
         """`pivot` draws where a view starts with what it reads in turn."""
-        self._pool, self._pivot = pool, pivot
+        self._pool, self._pivot, self._holdings = pool, pivot, HeldReader(pool)
         self._lanes: dict[str, Lane] = {}
         self._classes: dict[str, AgentClass] = {}
         #: By role: which version of it was read, and who accepted work then.
@@ -76,7 +77,7 @@ class Viewer:
         order = Order(order_)
         found = [_Role.read(words, FACTS + (order is not Order.LOAD)) for _ in range(roles)]
         self._learn(found)
-        at = _Moment(min(int(now_ms), int(mark_ms)), order, pivot)
+        at = _Moment(int(now_ms), min(int(now_ms), int(mark_ms)), order, pivot)
         start = pivot if order is Order.DRAW else 0
         return View(
             int(now_ms), bool(more), [self._role_view(role, at) for role in found], start, int(ver)
@@ -131,18 +132,22 @@ class Viewer:
             for id_, size, extra, facts in role.classes
             if id_ in self._classes
         ]
+        if named:
+            classes = [_with_named(fc, named.values()) for fc in classes]
+        lanes = [
+            LaneView(self._lanes[id_], size, heads, id_)
+            for id_, size, heads in role.lanes
+            if id_ in self._lanes
+        ]
         return RoleView(
             role.name,
-            [
-                LaneView(self._lanes[id_], size, heads, id_)
-                for id_, size, heads in role.lanes
-                if id_ in self._lanes
-            ],
-            [_with_named(fc, named.values()) for fc in classes] if named else classes,
+            lanes,
+            classes,
             role.units,
             self._fleets[role.name][1],
             role.service_s,
             named,
+            self._holdings.read(lanes, classes, at.now_ms),
         )
 
 
@@ -164,6 +169,7 @@ _NONE = ("none", Fleet(()))
 class _Moment(NamedTuple):
     """What an agent's health and turn are judged against."""
 
+    now_ms: int
     mark_ms: int
     order: Order
     pivot: int

@@ -127,7 +127,7 @@ class _RoleFit:
             if choice is None:
                 heappop(queue)
                 if kept is None:
-                    kept = reserve(line.lane, best.ranks(), self._now_ms)
+                    kept = reserve(line.lane, best.ranks(), self._now_ms, self._role.held)
                     kept_for = kept and head.task
                 continue
             rung = ladder.rung(self._classes[choice[0]]) or _NO_RUNG

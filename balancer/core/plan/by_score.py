@@ -78,7 +78,9 @@ class ByScore:
             if choice is None:
                 # Nobody free can take this lane, so none of its tasks.
                 if kept is None:
-                    kept = reserve(lane, (option.ranked for option in options[i]), now_ms)
+                    kept = reserve(
+                        lane, (option.ranked for option in options[i]), now_ms, role.held
+                    )
                     kept_for = kept and head.task
                 continue
             scores: Scores = {}
