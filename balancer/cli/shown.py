@@ -65,6 +65,7 @@ def show_status(
         "reason": status.reason,
         "cancel": "its agent was asked to stop" if status.cancelling else None,
         "expected": _expected(effort),
+        "timeout": _run_timeout(effort),
         "to come": _remaining(effort),
         "accepted": _time(status.accepted_at),
         "not before": _time(status.not_before),
@@ -102,6 +103,17 @@ def _expected(effort: Effort | None) -> str | None:
     known = output.count(effort.observations, "finished task")
     off = f"; such tasks miss it by x{effort.usually_off:.1f}" if effort.usually_off else ""
     return f"{text}, nine of ten below {output.seconds(effort.p90_s)}, from {known}{off}"
+
+
+def _run_timeout(effort: Effort | None) -> str | None:
+    if effort is None:
+        return None
+    how = {
+        "task": "",
+        "estimate": ", by what nine of ten such tasks take",
+        "default": ", as too little is known of what such tasks take",
+    }
+    return output.seconds(effort.run_timeout_s) + how[effort.run_timeout_by]
 
 
 def _remaining(effort: Effort | None) -> str | None:

@@ -75,6 +75,11 @@ class Kind(NamedTuple):
         return tuple(names)
 
 
+#: With fewer finished tasks behind it, an estimate is made anew when its task becomes ready, and no run timeout
+#: follows from it.
+FEW = 20
+
+
 class Estimate(NamedTuple):
     """What a task is expected to take at speed 1, milliseconds: mean, and what nine of ten stay below.
     `n`: finished tasks behind it, of the role and category, or of the role where there were none.

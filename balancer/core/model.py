@@ -30,8 +30,8 @@ from balancer.core.payload import check_payload
 MAX_PARENTS, MAX_CHILDREN = 1_000, 10_000
 #: Largest `max_concurrent` of an agent and largest `cost` of a task, both in units.
 MAX_UNITS = 1_000
-#: Longest run timeout, seconds.
-MAX_RUN_TIMEOUT_S = 30 * 86_400
+#: Longest run timeout, and that of a task whose producer says none, seconds.
+MAX_RUN_TIMEOUT_S, DEFAULT_RUN_TIMEOUT_S = 30 * 86_400, 86_400
 
 Units = Annotated[int, Field(strict=True, ge=1, le=MAX_UNITS)]
 Level = Annotated[int, Field(strict=True, ge=1, le=MAX_LEVEL)]
@@ -130,7 +130,11 @@ class Task(BaseModel):
     )
     run_timeout_s: Annotated[
         float, Field(strict=True, ge=1, le=MAX_RUN_TIMEOUT_S, allow_inf_nan=False)
-    ] = Field(default=86_400, description="a try that runs longer has failed")
+    ] = Field(
+        default=DEFAULT_RUN_TIMEOUT_S,
+        description="a try that runs longer has failed; where a task says none, the pool may follow what is expected"
+        " of it (run_timeout_factor)",
+    )
     dedup_key: (
         Annotated[
             str,

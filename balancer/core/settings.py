@@ -9,7 +9,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from balancer.core.model import MAX_UNITS, Priority, Units
+from balancer.core.model import MAX_RUN_TIMEOUT_S, MAX_UNITS, Priority, Units
 from balancer.core.names import Name
 
 Share = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
@@ -39,6 +39,13 @@ StrategyName = Annotated[
     Field(max_length=200, examples=[*STRATEGY_NAMES, "package.module:Class"]),
     AfterValidator(_is_strategy),
 ]
+
+
+def _is_factor(value: float) -> float:
+    if 0 < value < 1:
+        raise ValueError(f"{value} is neither 0 (off) nor at least 1")
+    return value
+
 
 #: Most agents that a role can be meant to have.
 MAX_ROLE_AGENTS = 50_000
@@ -133,6 +140,16 @@ class PoolSettings(_Settings):
         default=0.2,
         description="an agent whose tries succeed more seldom gets one task now and then, while others could have the"
         " work; 0: nobody is shut out",
+    )
+    run_timeout_factor: Annotated[
+        float, Field(ge=0, le=1_000, allow_inf_nan=False), AfterValidator(_is_factor)
+    ] = Field(
+        default=0.0,
+        description="of tasks submitted without a run timeout: so many times what nine of ten such tasks take, at least"
+        " 1; 0: a day",
+    )
+    min_run_timeout_s: Annotated[float, Field(ge=1, le=MAX_RUN_TIMEOUT_S, allow_inf_nan=False)] = (
+        Field(default=60.0, description="the shortest run timeout that follows from this")
     )
     learning: bool = Field(
         default=True, description="whether durations and speeds are learned from finished tasks"

@@ -64,6 +64,18 @@ local function judge(t, agent_id, nonce, lane)
   return 'assigned'
 end
 
+-- How long a task may run that was submitted without a run timeout: so many times what nine of ten such tasks take on an agent of this
+-- speed. A day while little is known of them: a try that is ended teaches nothing, so a wrong limit would stay wrong. Twin of core/limits.py.
+local LIMITS
+local function limit_of(t, facts)
+  LIMITS = LIMITS or redis.call('HMGET', K.settings, 'timeout_permille', 'min_timeout_s')
+  local mean_ms, p90_ms, n = string.match(redis.call('HGET', k_task(t.id), 'e') or '', '^(%d+)|(%d+)|(%d+)|')
+  local permille = tonumber(LIMITS[1] or 0)
+  if permille == 0 or tonumber(n or 0) < 20 then return '86400000' end
+  local here_ms = p90_ms * string.match(facts, '^%d+') / math.max(1, mean_ms)
+  return str(math.floor(math.max(1000 * LIMITS[2], math.min(2592000000, permille * here_ms / 1000))))
+end
+
 local tasks, grants, reply = {}, {}, {}
 for i = 5, #ARGV, 6 do
   local id, agent_id, nonce = ARGV[i], ARGV[i + 1], ARGV[i + 2]
@@ -96,6 +108,7 @@ bodies = redis.call('MGET', unpack(bodies))
 for i, g in ipairs(grants) do
   local t, a, kind = g.t, g.a, g.kind
   local priority, timeout_ms = string.match(t.d, '^(%a+)|%d+|(%d+)|')
+  if timeout_ms == '0' then timeout_ms = limit_of(t, g.facts) end
   local attempt, units = text(t.attempt), text(t.units)
   local entry = redis.call('XADD', k_inbox(a.id), '*', 'v', '1', 'task', t.id, 'attempt', attempt, 'lease', t.nonce, 'boot', a.boot,
     'role', kind.role, 'category', kind.category, 'priority', priority, 'cost', units, 'timeout_ms', timeout_ms,

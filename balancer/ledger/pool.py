@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, Self
 
@@ -230,6 +231,8 @@ def stored_settings(settings: PoolSettings) -> list[Arg]:
     order_by = QueueOrder.of(settings, queue_of(strategy)).packed()
     bounds: list[Arg] = ["max_cost", settings.max_cost, "max_pending", settings.max_pending]
     bounds += ["min_success", round(10_000 * settings.min_success)]
+    bounds += ["timeout_permille", round(1_000 * settings.run_timeout_factor)]
+    bounds += ["min_timeout_s", math.ceil(settings.min_run_timeout_s)]
     for role, own in settings.roles.items():
         if own.max_cost is not None:
             bounds += [f"max_cost:{role}", own.max_cost]

@@ -188,6 +188,9 @@ def _pack(task: Task, settings: PoolSettings) -> _Packed:
         hints, said = _hints(task, category_s)
         # No body holds a NUL.
         identity += f"\0{said}"
+    if settings.run_timeout_factor and "run_timeout_s" not in task.model_fields_set:
+        # The grant works it out. The identity stays: the same task sent again is the same under other settings.
+        facts = f"{task.priority}|{task.max_failures}|0"
     facts = f"{facts}|{sha256(identity.encode()).hexdigest()[:16]}"
     rest: tuple[Arg, ...] = (facts, body, options, hints, len(parents), *parents)
     return _Packed(lane, task.id, rest, len(body) + 80 * len(parents))

@@ -21,7 +21,7 @@ from balancer.ledger.pool import Pool
 from balancer.protocol.connect import connect
 from balancer.service import Service
 from tests.ledger.test_pace_ends import fail
-from tests.support.factories import assign, beat, complete
+from tests.support.factories import assign, beat, complete, submit
 from worker import Agent, TaskContext
 
 #: Nobody listens on the discard port.
@@ -183,6 +183,30 @@ def test_an_agent_that_fails_too_often_is_said_to(balancer: Command, pool: Pool)
     assert balancer("agent", "show", "good", "--json").data["gate"] == ""
     balancer("submit", "--id", "t1", "--role", "dev")
     assert balancer("task", "why", "t1", "--json").data["excluded"] == {"failing": 1}
+
+
+def test_a_run_timeout_may_follow_from_the_estimate(balancer: Command, pool: Pool) -> None:
+    assert balancer("configure", "--set", "run_timeout_factor=2").code == 0
+    beat(pool, "a1", max_concurrent=9)
+    for n in range(20):
+        submit(pool, f"known{n}")
+        assign(pool, f"known{n}")
+        complete(pool, f"known{n}", duration_ms=100_000)
+        if n == 9:
+            few = balancer("submit", "--role", "dev").out.strip()
+    task = balancer("submit", "--role", "dev").out.strip()
+    said = balancer("submit", "--role", "dev", "--run-timeout", "86400").out.strip()
+
+    facts = [pool.client.hget(pool.keys.task(id_), "d") or "" for id_ in (task, few, said)]
+    assert [text.split("|")[2] for text in facts] == ["0", "0", "86400000"]
+    shown = [balancer("task", "show", id_, "--json").data["effort"] for id_ in (task, few, said)]
+    assert [one["run_timeout_by"] for one in shown] == ["estimate", "default", "task"]
+    assert shown[0]["run_timeout_s"] == pytest.approx(2 * shown[0]["p90_s"], abs=0.01)
+    assert [one["run_timeout_s"] for one in shown[1:]] == [86_400, 86_400]
+    rows = [balancer("task", "show", id_).out for id_ in (task, few, said)]
+    assert "by what nine of ten such tasks take" in rows[0]
+    assert "24 h, as too little is known" in rows[1]
+    assert "24 h\n" in rows[2].split("timeout")[1]
 
 
 def test_every_field_of_a_task_is_an_option(balancer: Command, pool: Pool) -> None:

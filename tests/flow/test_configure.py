@@ -63,6 +63,13 @@ def test_the_asyncio_client_does_the_same(pool: Pool) -> None:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
+        (
+            {"run_timeout_factor": 0.5},
+            "run_timeout_factor: '0.5' is neither 0 (off) nor at least 1",
+        ),
+        ({"run_timeout_factor": 1001.0}, "run_timeout_factor"),
+        ({"min_run_timeout_s": 0.5}, "min_run_timeout_s"),
+        ({"min_success": 1.1}, "min_success"),
         ({"ageing": 0}, "ageing: '0' must be greater than or equal to 0.001"),
         ({"ageing": "0.4"}, "ageing: '0.4'"),
         ({"ageing": float("nan")}, "ageing"),

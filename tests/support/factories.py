@@ -372,7 +372,7 @@ def structure_violations(state: State, prefix: str) -> list[str]:
             heads = expected.setdefault(f"lanes:{task['role']}", {})
             heads[lane] = min(heads.get(lane, 2**53), int(task["order_us"]))
         if state_ == "assigned":
-            timeout_ms = int(task["d"].split("|")[2])
+            timeout_ms = int(task["d"].split("|")[2]) or _told_ms(own, task, id_)
             zadd("leases", id_, int(task["grant"].split("|")[0]) + 1000 * timeout_ms)
         if state_ == "blocked":
             zadd("blocked", id_, int(task["accepted_us"]))
@@ -413,6 +413,14 @@ def structure_violations(state: State, prefix: str) -> list[str]:
     if len(own.get("wake", [])) > 1:
         out.append("wake holds more than one token")
     return out + _text_violations(own) + _inbox_violations(own, tasks, agents)
+
+
+def _told_ms(own: Mapping[str, Any], task: Mapping[str, str], id_: str) -> int:
+    """The run timeout that was worked out at the grant, as the agent was told."""
+    inbox = own[f"inbox:{task['agent']}"]
+    (told,) = [entry for entry in inbox.values() if entry.get("lease") == task["nonce"]]
+    assert told["task"] == id_
+    return int(told["timeout_ms"])
 
 
 def _option_indexes(tasks: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
