@@ -8,37 +8,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from balancer.core.explain.judge import MOST_NAMED
-from balancer.core.explain.picture import Picture, Running, Seen, refusal
-from balancer.core.health import health
-from balancer.core.invariants import Lease
-from balancer.core.lanes import AgentClass, Lane, feasible, read_class, read_lane
-from balancer.core.model import AgentState
-from balancer.core.turns import Order, nearness
-from balancer.core.view import FreeAgent
-from balancer.ledger.agent_set import Said
-from balancer.ledger.beat import Declared
-from balancer.ledger.commit import Grant
+from balancer.core.explain.picture import Picture
+from balancer.core.lanes import AgentClass, feasible, read_class, read_lane
+from balancer.core.turns import Order
 from balancer.ledger.exchange import Command, Exchange
 from balancer.ledger.pool import PoolRef
-from balancer.ledger.read_picture import (
-    MOST_UNITS,
-    Around,
-    Counts,
-    Found,
-    LaneRead,
-    effort_ms,
-    picture_of,
-)
+from balancer.ledger.read_picture import MOST_UNITS, Around, Counts, Found, LaneRead, picture_of
+from balancer.ledger.read_role_agents import AGENT, read_lost, read_running, seen_of
 
-#: What is looked at, at most. Tasks: heads of lanes, and leases.
+#: What is looked at, at most. Tasks: heads of lanes.
 MOST_AGENTS, MOST_CLASSES, MOST_LANES, MOST_TASKS = 1_000, 256, 256, 1_000
-_AGENT = (
-    *("role", "class", "max", "used", "n", "freed_us", "beat_ms", "d", "mode", "admin", "turn"),
-    "state",
-)
-#: Agents that are gone are looked at, too, where none is live.
-MOST_GONE = 200
 #: What is read of a task; the last two say whether it is where it was.
 _TASK = ("d", "e", "p", "state", "lane")
 
@@ -60,7 +39,7 @@ def read_role(pool: PoolRef, around: Around) -> Exchange[Picture | None]:
     role = around.fields["role"]
     free, *replies = yield [
         ("ZREVRANGE", pool.keys.free_units(role), 0, MOST_CLASSES - 1, "WITHSCORES"),
-        *(("HMGET", pool.keys.agent(id_), *_AGENT) for id_ in ids),
+        *(("HMGET", pool.keys.agent(id_), *AGENT) for id_ in ids),
         *(("HMGET", pool.keys.task(task), *_TASK) for task in tasks),
     ]
     facts = dict(zip(tasks, replies[len(ids) :], strict=True))
@@ -69,30 +48,20 @@ def read_role(pool: PoolRef, around: Around) -> Exchange[Picture | None]:
     rows = {
         id_: row
         for id_, reply in zip(ids, replies, strict=False)
-        if (row := dict(zip(_AGENT, reply, strict=True)))["role"] == role and row["state"] == "live"
+        if (row := dict(zip(AGENT, reply, strict=True)))["role"] == role and row["state"] == "live"
     }
     unknown = {row["class"] for row in rows.values()} - classes.keys()
     classes |= yield from _read_classes(pool, sorted(unknown))
     agents = [
-        _seen(id_, row, classes[row["class"]], around, counts.order)
+        seen_of(id_, row, classes[row["class"]], around, counts.order)
         for id_, row in rows.items()
         if row["class"] in classes
     ]
-    running = yield from _read_running(pool, around, counts.lane, agents, rows)
-    lost = [] if agents else (yield from _read_lost(pool, role))
+    running = yield from read_running(pool, around, counts.lane, agents, rows)
+    lost = [] if agents else (yield from read_lost(pool, role))
     lanes = [_waiting(lane, facts, around) for lane in lanes]
     counts = counts._replace(free={id_: int(units) for id_, units in free})
     return picture_of(Found(around, counts, classes, lanes, facts, agents, running, len(ids), lost))
-
-
-def _read_lost(pool: PoolRef, role: str) -> Exchange[list[str]]:
-    """Agents of the role that were lost, the last ones first."""
-    (gone,) = yield [("ZREVRANGE", pool.keys.gone, 0, MOST_GONE - 1)]
-    if not gone:
-        return []
-    rows = yield [("HMGET", pool.keys.agent(id_), "role", "state") for id_ in gone]
-    lost = [id_ for id_, row in zip(gone, rows, strict=True) if row == [role, AgentState.LOST]]
-    return lost[:MOST_NAMED]
 
 
 def _waiting(lane: LaneRead, facts: Mapping[str, Sequence[str | None]], around: Around) -> LaneRead:
@@ -197,70 +166,3 @@ def _first_free(
 
 def _fours(replies: Sequence[Any]) -> Iterator[Sequence[Any]]:
     return (replies[at : at + 4] for at in range(0, len(replies) - 3, 4))
-
-
-def _seen(id_: str, row: Mapping[str, str], cls: AgentClass, around: Around, order: Order) -> Seen:
-    declared = Declared.read(row["d"])
-    silent_ms = around.mark_ms - int(row["beat_ms"])
-    turn = int(row["turn"] or 0)
-    near = 0.0
-    if order is Order.GRANT:
-        near = (around.now_us - turn) / 1e6
-    elif order is Order.DRAW:
-        near = nearness(turn, 0)
-    agent = FreeAgent(
-        id_,
-        declared.type,
-        cls.max_concurrent,
-        int(row["used"]),
-        health(silent_ms, declared.interval_ms, declared.ttl_ms),
-        int(row["freed_us"]),
-        near,
-    )
-    return Seen(cls, row["class"], agent, refusal(row["mode"], Said.read(row["admin"] or "").word))
-
-
-def _read_running(
-    pool: PoolRef,
-    around: Around,
-    lane: Lane,
-    agents: Sequence[Seen],
-    rows: Mapping[str, Mapping[str, str]],
-) -> Exchange[list[Running]]:
-    """What those hold that could have the task; the holder of the task first."""
-    holder = around.fields.get("agent")
-    able = [seen.agent.id for seen in agents if feasible(lane, seen.cls)]
-    able.sort(key=lambda id_: id_ != holder)
-    asked, left = [], MOST_TASKS
-    for id_ in able:
-        left -= int(rows[id_]["n"])
-        if left < 0:
-            break
-        if int(rows[id_]["n"]):
-            asked.append(id_)
-    if not asked:
-        return []
-    held = yield [("HVALS", pool.keys.held(id_)) for id_ in asked]
-    leases = [
-        (id_, Lease.read(record))
-        for id_, records in zip(asked, held, strict=True)
-        for record in records
-    ]
-    # The task of its own lease first: whoever asks for it finds it there.
-    leases.sort(key=lambda pair: pair[1].task != around.task_id)
-    if not leases:
-        return []
-    facts = yield [("HMGET", pool.keys.task(lease.task), "grant", "e") for _, lease in leases]
-    return [
-        _running(id_, lease, fact[0], fact[1], around.now_us)
-        for (id_, lease), fact in zip(leases, facts, strict=True)
-        if fact[0]
-    ]
-
-
-def _running(agent: str, lease: Lease, packed: str, effort: str | None, now_us: int) -> Running:
-    grant = Grant.read(packed)
-    estimate_s = grant.estimate_ms / 1e3
-    elapsed_s = max(0.0, (now_us - grant.granted_us) / 1e6)
-    mean_ms, p90_ms = effort_ms(effort)
-    return Running(agent, lease.cost, elapsed_s, estimate_s, estimate_s * p90_ms / mean_ms)

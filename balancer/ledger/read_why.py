@@ -71,7 +71,7 @@ class _Read(NamedTuple):
 
 @exchange
 def why(pool: PoolRef, task_id: str) -> Exchange[Why | None]:
-    """Why a task is where it is; None for an unknown one. Nine round trips at most, as long as the task stays
+    """Why a task is where it is; None for an unknown one. Ten round trips at most, as long as the task stays
     where it is; at most 1,000 agents, 256 classes, 256 lanes and about 2,000 tasks are looked at.
 
     Raises:

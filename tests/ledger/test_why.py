@@ -747,6 +747,9 @@ def test_an_agent_that_it_would_rather_have(
     beat(fit, "a1", skills={"go": 1})
     serve(fit)
     assert ask(fit).unmet == "for longer than the 30 s for which it is preferred"
+    assign(fit)
+    answer = ask(fit)
+    assert (answer.prefers, answer.unmet) == (wish, None if wish == "a1" else "another got it")
 
 
 @pytest.mark.parametrize(

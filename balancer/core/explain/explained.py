@@ -11,6 +11,7 @@ from balancer.core.explain.helps import help_of
 from balancer.core.explain.judge import MOST_NAMED, Judge
 from balancer.core.explain.outlook import running_outlook, waiting_outlook
 from balancer.core.explain.picture import Picture
+from balancer.core.explain.preference import wish_of
 from balancer.core.explain.words import sentence
 from balancer.core.plan.rules import Rule
 from balancer.core.settings import PoolSettings
@@ -60,7 +61,7 @@ def pending(settings: PoolSettings, picture: Picture, is_decided: bool, **task: 
         due_in_s = guard.lapses_in_s
     return told(
         code,
-        **(task | judge.facts()),
+        **(task | judge.facts() | wish_of(judge)._asdict()),
         due_in_s=due_in_s,
         guard=guard,
         barred=tuple(judge.barred(_PAST[code])[:MOST_NAMED]) if code in _PAST else (),
@@ -91,6 +92,7 @@ def assigned(settings: PoolSettings, picture: Picture, code: Code, holder: str, 
     return told(
         code,
         **(task | {name: fact for name, fact in facts.items() if name not in about_waiting}),
+        **wish_of(judge, holder)._asdict(),
         candidates=candidates(judge, holder),
         outlook=running_outlook(mine.elapsed_s, mine.estimate_s, mine.p90_s) if mine else None,
     )

@@ -13,15 +13,12 @@ from balancer.core.explain.answer import Better, Code
 from balancer.core.explain.picture import Picture, Seen
 from balancer.core.fleet import BETTER, Ladder
 from balancer.core.lanes import feasible, is_unplaceable
-from balancer.core.plan.fit import Formula, better_takes_s, kept_share
-from balancer.core.plan.preferred import PREFERRED, Preferences, bonus
+from balancer.core.plan.fit import Formula, better_takes_s
 from balancer.core.plan.proposal import RolePlan
 from balancer.core.plan.rules import Rule, bars, class_rule, is_failing, room_rule, why_not
 from balancer.core.planner import Planner
 from balancer.core.settings import PoolSettings
-from balancer.core.strategies import Fit, Strategy, make_strategy
-from balancer.core.view import Preference
-from balancer.core.wording import seconds
+from balancer.core.strategies import Fit, make_strategy
 
 #: Most classes, candidates or parents that are named.
 MOST_NAMED = 20
@@ -148,7 +145,6 @@ class Judge:
             "tried": picture.lane.tried,
             "tried_void": bool(picture.lane.tried) and not lane.tried,
             "lost": tuple(picture.lost),
-            **self._preference(),
             "kept_agent": self.plan.kept,
             "kept_for": self.plan.kept_for,
             "goes_to": self.goes_to(),
@@ -173,44 +169,6 @@ class Judge:
             if (bars(self.lane, seen.agent, self.now_ms) is rule)
             or (rule is Rule.FAILING and self.rule(seen) is rule)
         ]
-
-    def _preference(self) -> dict[str, Any]:
-        """The agent that the task would rather have, and why it does not get it."""
-        wish = self.picture.head.preference
-        if wish is None:
-            return {}
-        seen = next((seen for seen in self.picture.agents if seen.agent.id == wish.agent), None)
-        return {"prefers": wish.agent, "unmet": self._unmet(wish, seen)}
-
-    def _unmet(self, wish: Preference, seen: Seen | None) -> str | None:
-        head, strategy = self.picture.head, self.strategy
-        if isinstance(strategy, Fit):
-            ready_us = Formula(self.settings).ready_us(head)
-        else:
-            preferences = Preferences(strategy, self.settings)
-            if not preferences.heeded:
-                return "its strategy goes by turns, and looks at no preferences"
-            ready_us = preferences.ready_us(head)
-        if 1_000 * (self.now_ms - wish.for_ms) > ready_us:
-            return f"for longer than the {seconds(wish.for_ms / 1e3)} for which it is preferred"
-        if seen is None:
-            return "not a live agent of its role"
-        excluded = self.excluded(seen)
-        if excluded or not self.free:
-            return excluded
-        if isinstance(strategy, Fit):
-            is_far = PREFERRED * self._fitness(seen) < max(map(self._fitness, self.free))
-            return f"over {PREFERRED:g} times slower" if is_far else None
-        best = max(self._score(strategy, one) for one in self.free)
-        is_far = self._score(strategy, seen) + bonus(best) < best
-        return "its score is over a third below the best" if is_far else None
-
-    def _score(self, strategy: Strategy, seen: Seen) -> float:
-        parts = strategy.agent_part(seen.agent) | strategy.match_part(self.lane, seen.cls)
-        return sum(parts.values())
-
-    def _fitness(self, seen: Seen) -> float:
-        return seen.cls.speed_of(self.lane.category) * kept_share(seen.agent.health)
 
     def _best_levels(self) -> dict[str, int]:
         best = {skill: 0 for skill, _ in self.lane.requires}
