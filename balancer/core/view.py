@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
@@ -9,9 +10,17 @@ from typing import NamedTuple
 from balancer.core.fleet import Fleet
 from balancer.core.lanes import AgentClass, Lane
 from balancer.core.model import Priority
+from balancer.core.turns import DRAW_BITS
 
 #: Most classes of a role in one view; where there are so many, there may be more.
 MOST_CLASSES = 256
+#: So many of them are others in each view then, one after another from where its pivot says.
+OTHER_CLASSES = 64
+
+
+def beyond(pivot: int) -> int:
+    """The pivot of a view that shows other classes than one of this pivot, where there are more than it holds."""
+    return (pivot + OTHER_CLASSES) % (1 << DRAW_BITS)
 
 
 class Preference(NamedTuple):
@@ -118,3 +127,14 @@ class View(NamedTuple):
     pivot: int = 0
     #: Version of the settings that decided in the pool then.
     settings_ver: int = 1
+
+    @property
+    def looks(self) -> int:
+        """How many views, each with a pivot OTHER_CLASSES beyond that of the last, show every class of these roles, as
+        far as their fleets are known; 1 where this one does.
+        """
+        own = MOST_CLASSES - OTHER_CLASSES
+        classes = [
+            len(one.accepting.classes) for one in self.roles if len(one.classes) >= MOST_CLASSES
+        ]
+        return max([1, *(math.ceil((count - own) / OTHER_CLASSES) for count in classes)])

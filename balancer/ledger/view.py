@@ -30,6 +30,8 @@ from balancer.ledger.read_held import HeldReader
 from balancer.ledger.script import Script
 
 SCRIPT = Script("view")
+#: Most lanes of a role on one page.
+LANES_A_PAGE = 64
 #: Words the script says about an agent, and one more in pools whose strategy goes by turns.
 FACTS = 5
 #: What is expected of a task whose facts are not there.
@@ -53,13 +55,15 @@ class Viewer:
         #: By role: which version of it was read, and who accepted work then.
         self._fleets: dict[str, tuple[str, Fleet]] = {}
 
-    def view(self, page: int = 0, units: int = MOST) -> View:
-        """A bounded picture: page 0 holds the lanes whose heads come first."""
-        return self._pool.say(self.looked(page, units))
+    def view(self, page: int = 0, units: int = MOST, pivot: int | None = None) -> View:
+        """A bounded picture: page 0 holds the lanes whose heads come first. `pivot`: where it starts with what it
+        reads in turn, instead of a place that is drawn.
+        """
+        return self._pool.say(self.looked(page, units, pivot))
 
-    def looked(self, page: int = 0, units: int = MOST) -> Exchange[View]:
+    def looked(self, page: int = 0, units: int = MOST, pivot: int | None = None) -> Exchange[View]:
         """The same as an exchange, which may share its round trip with others."""
-        pivot = self._pivot()
+        pivot = self._pivot() if pivot is None else pivot
         (reply,) = yield [self._pool.call(SCRIPT, [page, units, "", 1, pivot])]
         return self._read(reply, pivot)
 

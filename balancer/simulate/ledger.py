@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from balancer.core.errors import BalancerError
 from balancer.core.planner import NOBODY, Planner
 from balancer.core.settings import PoolSettings
+from balancer.core.view import beyond
 from balancer.ledger import commit, settle
 from balancer.ledger.beat import CAP_STARTS, beat
 from balancer.ledger.exchange import Exchange, T
@@ -162,9 +163,10 @@ class _Replay:
         """View, plan, commit until nothing fits, as a drainer does; where nothing waits or nothing is free
         there is nothing to look at.
         """
-        page, kept = 0, NOBODY
+        page, kept, looks, others = 0, NOBODY, 0, 0
         while self._books.may_fit:
-            look = Begun(self._viewer.looked(page))
+            pivot = others or self._planner.pivot()
+            look = Begun(self._viewer.looked(page, pivot=pivot))
             self._say(look)
             proposals, is_last, kept = self._planner.decide(
                 look.answer, kept=kept if page else NOBODY
@@ -175,8 +177,12 @@ class _Replay:
                     self._books.start(proposal)
                 if is_last:
                     return
+                looks = others = 0
             elif look.answer.more:
                 page += 1
+            elif (looks := looks + 1) < look.answer.looks:
+                # A drainer comes by again before long, and sees other classes then.
+                page, others = 0, beyond(pivot)
             else:
                 return
 

@@ -17,6 +17,8 @@ from balancer.core.health import health
 from balancer.core.lanes import AgentClass
 from balancer.core.model import Priority
 from balancer.core.settings import STRATEGY_NAMES, PoolSettings
+from balancer.embedded import EmbeddedRedis
+from balancer.protocol import connect
 from balancer.simulate.bound import lower_bound
 from balancer.simulate.cast import AGES_MS, INTERVAL_MS, TTL_MS, features_of, heartbeats, task_of
 from balancer.simulate.correlation import rank_correlation
@@ -385,3 +387,15 @@ def test_what_the_clock_of_a_pool_cannot_tell_is_refused(
         replayed(redis_client, "least_loaded", made, named(agent(1.0)))
 
     assert str(caught.value).startswith(says)
+
+
+def test_a_replay_sees_the_one_fast_agent_behind_more_classes_than_a_view_shows() -> None:
+    """The guard holds each task back from 299 slow ones, which have more units."""
+    slow = [agent(1.0, slots=2 + n, specializations=["feat"]) for n in range(299)]
+    made = trace(*(task(1_000 * n, 10) for n in range(12)))
+
+    with EmbeddedRedis() as server, connect(server.url) as client:
+        ours = replayed(client, "fit", made, named(*slow, agent(10.0, specializations=["feat"])))
+
+    assert ours.agent == [299] * 12
+    assert ours.start_s == pytest.approx(ours.ready_s, abs=ROUNDED_S)

@@ -409,3 +409,45 @@ def test_an_orchestrators_loop_counts_each_assignment_once(
         workload.track_assignment(chosen.agent_id, task)
     assert queued == ["T2", "T3"]
     assert workload.stats().agent_workloads == {"be-1": 1, "be-2": 1}
+
+
+# --- what a bounded view does not show ---
+
+
+@pytest.fixture
+def wide(pool: Pool) -> Pool:
+    """The only agent that can do some tasks is of one of 400 classes, the others of which have more units."""
+    for n in range(399):
+        beat(pool, f"a{n:03}", max_concurrent=2, skills={f"s{n:03}": 1})
+    beat(pool, "expert", skills={"gpu": 1})
+    return pool
+
+
+def test_assign_task_finds_the_only_class_that_may(workload: WorkloadBalancer, wide: Pool) -> None:
+    for n in range(8):
+        submit(wide, make_task(f"t{n}", requires={"gpu": 1}))
+        assert workload.assign_task(f"t{n}").agent_id == "expert"
+        submit(wide, make_task(f"u{n}", requires={"gpu": 1}))
+        with pytest.raises(NoIdleAgent):
+            workload.assign_task(f"u{n}")
+        assert complete(wide, f"t{n}") == "ok"
+
+
+def test_rebalance_finds_the_only_class_that_may(workload: WorkloadBalancer, wide: Pool) -> None:
+    for n in range(8):
+        submit(wide, make_task(f"t{n}", requires={"gpu": 1}))
+        assert [made.agent_id for made in workload.rebalance()] == ["expert"]
+        assert complete(wide, f"t{n}") == "ok"
+    assert workload.rebalance() == []
+
+
+def test_by_hand_a_task_goes_past_the_pages_of_lanes_that_nobody_can_serve(
+    workload: WorkloadBalancer, pool: Pool
+) -> None:
+    submit(pool, *(make_task(f"hard{n}", requires={f"s{n}": 1}) for n in range(150)))
+    submit(pool, make_task("t1", category="last"), make_task("t2", category="last"))
+    beat(pool, "a1", max_concurrent=2)
+
+    assert workload.assign_task("t2").agent_id == "a1"
+    assert [made.task_id for made in workload.rebalance()] == ["t1"]
+    assert workload.rebalance() == []

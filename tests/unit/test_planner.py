@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from balancer.core.fleet import Fleet
 from balancer.core.lanes import AgentClass, Lane, feasible
 from balancer.core.planner import Planner, Proposal, leaves_nothing
 from balancer.core.settings import STRATEGY_NAMES, PoolSettings, Weights
@@ -471,3 +472,19 @@ def test_a_plan_that_left_nobody_out_is_the_last_though_units_are_free() -> None
     assert not Planner(BEST).decide(view(lanes, classes, more=True)).is_last
     beyond = [lane((1, "t"), size=2), lane((2, "huge"), cost=9)]
     assert not Planner(BEST).decide(view(beyond, classes)).is_last
+
+
+@pytest.mark.parametrize(
+    ("shown", "classes", "looks"),
+    [(255, 300, 1), (256, 256, 1), (256, 257, 2), (256, 320, 2), (256, 321, 3), (256, 1_000, 13)],
+)
+def test_as_many_looks_as_show_all_classes(shown: int, classes: int, looks: int) -> None:
+    kinds = [AgentClass("dev", (f"s{n}",), 1) for n in range(classes)]
+    role = RoleView(
+        "dev",
+        [lane((1, "t"))],
+        [FreeClass(kind, 1, [agent(f"a{n}")]) for n, kind in enumerate(kinds[:shown])],
+        fleet=Fleet((kind, 1) for kind in kinds),
+    )
+
+    assert View(0, False, [role]).looks == looks
