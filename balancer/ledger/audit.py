@@ -128,8 +128,12 @@ def read_tasks(pool: Pool, totals: Totals) -> Iterator[TaskFacts]:
 
 def _pages(pool: Pool, key: str, size: int) -> Iterator[list[str]]:
     start = 0
-    while page := pool.client.zrange(key, start, start + size - 1):
-        yield page
+    while True:
+        page = pool.client.zrange(key, start, start + size - 1)
+        if page:
+            yield page
+        if len(page) < size:
+            return
         start += size
 
 

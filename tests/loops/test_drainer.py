@@ -48,8 +48,9 @@ def test_step_more_than_one_pass_takes_all(pool: Pool, reading: TextRedis) -> No
 
 
 def test_step_reaches_the_only_class_that_may_though_256_have_more_units(
-    pool: Pool, reading: TextRedis
+    pool: Pool, reading: TextRedis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(drainers, "LOCK_USE_S", 60)
     for n in range(330):
         beat(pool, f"a{n:03}", max_concurrent=2, skills={f"s{n:03}": 1})
     beat(pool, "expert", skills={"gpu": 1})

@@ -5,48 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from balancer.ledger import Pool
-from balancer.protocol import TextRedis
 from tests.machine.model import FINAL, Stored
-from tests.support.factories import structure_violations
+from tests.support.factories import READ_ALL, plain, structure_violations
 
 Picture = dict[str, Any]
 
 
 def take(pool: Pool) -> Picture:
-    """Every key of the pool, without its prefix. Three round trips, whatever its size."""
-    client, prefix = pool.client, pool.keys.prefix
-    names = sorted(client.keys("*"))
-    types = client.pipeline(transaction=False)
-    for name in names:
-        types.type(name)
-    kinds = types.execute()
-    values = client.pipeline(transaction=False)
-    for name, kind in zip(names, kinds, strict=True):
-        _read(values, name, kind)
-    found = zip(names, kinds, values.execute(), strict=True)
-    return {name.removeprefix(prefix): _plain(kind, value) for name, kind, value in found}
-
-
-def _read(pipe: TextRedis, name: str, kind: str) -> None:
-    match kind:
-        case "hash":
-            pipe.hgetall(name)
-        case "zset":
-            pipe.zrange(name, 0, -1, withscores=True)
-        case "set":
-            pipe.smembers(name)
-        case "list":
-            pipe.lrange(name, 0, -1)
-        case "stream":
-            pipe.xrange(name)
-        case _:
-            pipe.get(name)
-
-
-def _plain(kind: str, value: Any) -> Any:
-    if kind == "zset":
-        return {member: int(score) for member, score in value}
-    return dict(value) if kind == "stream" else value
+    """Every key of the pool, without its prefix. One round trip."""
+    prefix = pool.keys.prefix
+    found = pool.client.eval(READ_ALL, 0)
+    return {name.removeprefix(prefix): plain(kind, value) for name, kind, value, _ in found}
 
 
 def without_noise(picture: Picture) -> Picture:

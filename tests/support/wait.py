@@ -7,16 +7,20 @@ import time
 from collections.abc import Callable, Iterator
 
 _FIRST_INTERVAL_S, _LONGEST_INTERVAL_S = 0.001, 0.05
+#: Long enough for a machine that does ten other things; only what fails takes so long.
+PATIENCE_S = 30.0
 
 
-def wait_until(predicate: Callable[[], object], description: str, timeout_s: float = 10.0) -> None:
+def wait_until(
+    predicate: Callable[[], object], description: str, timeout_s: float = PATIENCE_S
+) -> None:
     """Return as soon as `predicate()` is true; fail with `description` if that takes too long."""
     for interval_s in _looks(predicate, description, timeout_s):
         time.sleep(interval_s)
 
 
 async def async_wait_until(
-    predicate: Callable[[], object], description: str, timeout_s: float = 10.0
+    predicate: Callable[[], object], description: str, timeout_s: float = PATIENCE_S
 ) -> None:
     """The same for a coroutine: the others of its event loop go on meanwhile."""
     for interval_s in _looks(predicate, description, timeout_s):
