@@ -8,8 +8,8 @@ MAKEFLAGS += --no-builtin-rules
 
 # The Pythons to try, best first. The embedded Redis that pip brings exists for 3.11 and 3.12.
 PYTHON ?= python3.12 python3.11 python3
-# Test processes; `auto` is one for each core.
-JOBS ?= auto
+# Test processes: one more than cores, as tests also wait for processes that they start.
+JOBS ?= $(shell echo $$(( $$(getconf _NPROCESSORS_ONLN) + 1 )))
 UV ?= uv
 
 VENV := .venv
@@ -30,6 +30,8 @@ demo-short: $(STAMP) ## the same on 200 tasks, figures as JSON
 dev: $(STAMP) ## a Redis and a balancer to develop against
 	$(BIN)/balancer dev
 
+# Many tests start Python; without its cache each compiles everything anew.
+test: export PYTHONDONTWRITEBYTECODE =
 test: $(STAMP) ## all tests; COV=1 asks for 90 % of the branches, too
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(if $(COV),--cov --cov-fail-under=90)
 

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from balancer.core.names import NAME_RULE
 from balancer.protocol import (
     BadEvent,
     Completion,
@@ -20,6 +19,7 @@ from balancer.protocol import (
     read_heartbeat,
     read_inbox_task,
 )
+from tests.support.names import names
 
 NONCE = "0123456789abcdef0123456789abcdef"
 BEAT = {"agent": "a1", "boot": NONCE, "seq": "1", "role": "dev"}
@@ -29,7 +29,6 @@ INBOX = {
     "priority": "high", "cost": "3", "timeout_ms": "1000", "estimate_ms": "60000", "body": "",
 }  # fmt: skip
 
-names = st.from_regex(NAME_RULE, fullmatch=True)
 nonces = st.text("0123456789abcdef", min_size=32, max_size=32)
 
 

@@ -19,9 +19,8 @@ from balancer.core.lanes import (
     read_class,
     read_lane,
 )
-from balancer.core.names import NAME_RULE
+from tests.support.names import names
 
-names = st.from_regex(NAME_RULE, fullmatch=True)
 levels = st.dictionaries(names, st.integers(1, 100), max_size=3).map(
     lambda found: tuple(sorted(found.items()))
 )
