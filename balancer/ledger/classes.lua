@@ -5,7 +5,7 @@ local function class_of(cid)
   local c = CLASSES[cid]
   if c then return c end
   local def = redis.call('HGET', K.classdef, cid) or ''
-  c = { is_known = def ~= '', declared = {}, special = {}, steps = {}, logs = {} }
+  c = { is_known = def ~= '', declared = {}, special = {}, steps = {}, at = {} }
   for name, speed in string.gmatch(string.match(def, '"speeds":(%b{})') or '', '"([^"]*)":([%w.+-]+)') do c.declared[name] = tonumber(speed) end
   for name in string.gmatch(string.match(def, '"specializations":(%b[])') or '', '"([^"]*)"') do c.special[name] = true end
   for name, steps in string.gmatch(string.match(def, '"learned":(%b{})') or '', '"([^"]*)":(%-?%d+)') do c.steps[name] = tonumber(steps) end
@@ -13,27 +13,23 @@ local function class_of(cid)
   return c
 end
 
--- ln of the speed at a category: as declared, and with what was learned. Twin of AgentClass.speed_of.
+-- The speed at a category and its ln, with what was learned; and ln of what is declared; nil for a class that is gone. Twin of AgentClass.speed_of.
 local LOG_STEP = math.log(1.25)
-local function log_speeds(cid, category)
-  local c = class_of(cid)
-  local logs = c.logs[category]
-  if not logs then
+local function speeds_at(cid, category)
+  local c = CLASSES[cid] or class_of(cid)
+  local at = c.at[category]
+  if not at and c.is_known then
     local speed = c.declared[category]
     if not speed then speed = (c.declared[''] or 1) * (c.special[category] and 1.25 or 1) end
-    logs = { math.log(speed), math.log(speed) + LOG_STEP * (c.steps[category] or c.steps[''] or 0) }
-    c.logs[category] = logs
+    local log_declared = math.log(speed)
+    local log_speed = log_declared + LOG_STEP * (c.steps[category] or c.steps[''] or 0)
+    at = { log_declared = log_declared, log_speed = log_speed, speed = math.exp(log_speed) }
+    c.at[category] = at
   end
-  return logs[1], logs[2]
+  return at
 end
 
--- Category -> steps, as a definition and an agent keep them: "":-1,"bug":2.
-local function read_steps(text)
-  local steps = {}
-  for name, n in string.gmatch(text or '', '"([^"]*)":(%-?%d+)') do steps[name] = tonumber(n) end
-  return steps
-end
-
+-- Category -> steps as text, as a definition and an agent keep them: "":-1,"bug":2.
 local function pack_steps(steps)
   local parts = {}
   for name, n in pairs(steps) do parts[#parts + 1] = '"' .. name .. '":' .. str(n) end

@@ -4,7 +4,7 @@
 -- Returns {moved, more (0, 1)}
 -- Outcomes -
 -- Keeps   a task is ready at its time, however late this runs
--- Uses    effort, waiting, task
+-- Uses    cells, effort, waiting, task
 local CAP, moved = 200, 0
 local function move(state, why)
   local due = redis.call('ZRANGEBYSCORE', K[state], '-inf', str(now_us), 'WITHSCORES', 'LIMIT', 0, CAP - moved)

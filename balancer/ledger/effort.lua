@@ -1,104 +1,89 @@
--- Effort: the ladder's cells, read once a call, and what they expect of a task. Twin of core/effort.py.
-local CELLS, UNREAD, KINDS = {}, {}, {}
+-- Effort: what the ladder of cells expects of a task. Twin of core/effort.py.
+local KINDS, STEMS = {}, {}
 -- So many observations are few: an estimate with fewer behind it is made anew when its task becomes ready.
 local FEW = 20
 
-local function cell(name)
-  local c = CELLS[name]
-  if not c then
-    -- n2 and var: of what the ladder left unexplained; scored: the mean when the waiting tasks were last scored; work and median: how long
-    -- tasks took, and what the ladder alone had said, ms.
-    c = { name = name, n = 0, mean = 0, n2 = 0, var = 0, scored = 0, work = 0, median = 0 }
-    CELLS[name] = c
-    UNREAD[#UNREAD + 1] = c
-  end
-  return c
-end
-
--- What a task of this lane and effort (basis|group|features; nil is m||) has in common with others: its cells, the widest first.
-local function kind_of(t, category)
-  local key = t.effort and t.lane .. '|' .. t.effort or t.lane
-  local kind = KINDS[key]
-  if kind then return kind end
-  local basis, group, features = string.match(t.effort or 'm||', '^(%a)|(%x*)|(%x*)$')
+-- What tasks of a lane have in common whatever their group and features: the three widest cells of the ladder, which hold a role and category.
+local function stem_of(basis, t, category)
+  local key = basis .. t.lane
+  local stem = STEMS[key]
+  if stem then return stem end
   local role = basis .. ':' .. t.role
   local own = role .. ':' .. category
-  kind = { cell(basis), cell(role), cell(own), role = t.role, category = category, packed = {} }
   -- What producers say may be nonsense, which must not spoil what others say: no work counts as more than a hundred times off.
-  kind.most_x, kind.most_var = basis == 'e' and 4.605170185988092 or 25, basis == 'e' and 1 or math.huge
-  local function add(name) kind[#kind + 1] = cell(name) end
+  local is_said = basis == 'e'
+  stem = { basis = wide_cell(basis), of_role = wide_cell(role, t.role), own = cell(own), name = own, role = t.role, category = category,
+    most_x = is_said and 4.605170185988092 or 25, most_var = is_said and 1 or math.huge }
+  STEMS[key] = stem
+  return stem
+end
+
+-- What a task of this lane and effort (basis|group|features; nil is m||) has in common with others: its stem, and the narrower cells.
+local function kind_of(t, category)
+  local effort = t.effort
+  local key = effort and t.lane .. '|' .. effort or t.lane
+  local kind = KINDS[key]
+  if kind then return kind end
+  local basis, group, features = 'm', '', ''
+  if effort then basis, group, features = string.match(effort, '^(%a)|(%x*)|(%x*)$') end
+  local stem = stem_of(basis, t, category)
+  kind = { stem = stem }
   if group ~= '' then
-    add(basis .. '::' .. group)
-    add(own .. ':' .. group)
+    kind[1], kind[2] = cell(basis .. '::' .. group), cell(stem.name .. ':' .. group)
   end
-  if features ~= '' then add(own .. '::' .. features) end
-  if group ~= '' and features ~= '' then add(own .. ':' .. group .. ':' .. features) end
+  if features ~= '' then
+    kind[#kind + 1] = cell(stem.name .. '::' .. features)
+    if group ~= '' then kind[4] = cell(stem.name .. ':' .. group .. ':' .. features) end
+  end
   KINDS[key] = kind
   return kind
 end
 
--- Reads cells from one generation; those that it does not have.
-local function read_from(key, cells)
-  local names, missing = {}, {}
-  for i, c in ipairs(cells) do names[i] = c.name end
-  for i, text in ipairs(redis.call('HMGET', key, unpack(names))) do
-    local c = cells[i]
-    if text then
-      local n, mean, n2, var, scored, work, median = string.match(text, '^(%d+) (%S+) ?(%S*) ?(%S*) ?(%S*) ?(%S*) ?(%S*)$')
-      c.n, c.mean = tonumber(n) or 0, tonumber(mean) or 0
-      c.n2, c.var, c.scored = tonumber(n2) or 0, tonumber(var) or 0, tonumber(scored) or 0
-      c.work, c.median = tonumber(work) or 0, tonumber(median) or 0
-    else
-      missing[#missing + 1] = c
-    end
-  end
-  return missing
-end
-
-local HAS_NEW_CELLS = false
-local function read_cells()
-  if #UNREAD == 0 then return end
-  local missing = read_from(K.est, UNREAD)
-  if #missing > 0 then
-    HAS_NEW_CELLS = true
-    read_from(K.est_old, missing)
-  end
-  UNREAD = {}
-end
-
-local function log_factor(kind)
-  local wide, of_role = kind[1], kind[2]
-  -- Other roles may do other work: they teach a role that has finished nothing a factor of 4 at most.
-  local mean = math.max(-1.3862943611198906, math.min(1.3862943611198906, wide.n * wide.mean / (wide.n + 0.1)))
-  mean = (of_role.n * of_role.mean + 0.1 * mean) / (of_role.n + 0.1)
-  for i = 3, #kind do
-    local c = kind[i]
-    mean = (c.n * c.mean + 3 * mean) / (c.n + 3)
-  end
-  return mean
-end
-
-local function variance(kind)
-  local of_role = kind[2]
-  return (of_role.n2 * of_role.var + 3 * kind[1].var) / (of_role.n2 + 3)
+-- What is left when the ladder has spoken.
+local function variance(stem)
+  local w, wider = WIDE[stem.of_role], WIDE[stem.basis]
+  return (w.n2 * w.var + 3 * wider.var) / (w.n2 + 3)
 end
 
 -- By how much means lie above what the ladder says of logarithms: as much as was seen of the role, never more than a log-normal spread says.
-local function lift(kind, var)
-  local most, c = math.exp(math.min(var, 4) / 2), kind[2]
-  if c.median == 0 then return most end
-  return math.max(1, math.min(most, (c.n2 * c.work / c.median + 20 * most) / (c.n2 + 20)))
+local function lift(stem, var)
+  local most, w = math.exp(math.min(var, 4) / 2), WIDE[stem.of_role]
+  if w.median == 0 then return most end
+  return math.max(1, math.min(most, (w.n2 * w.work / w.median + 20 * most) / (w.n2 + 20)))
+end
+
+-- What the stem says: of ln(work / prior), and how far expectation and p90 lie above that. The cells have been read.
+local function hear(stem)
+  local basis, of_role, own = stem.basis, stem.of_role, stem.own
+  -- Other roles may do other work: they teach a role that has finished nothing a factor of 4 at most.
+  local mean = math.max(-1.3862943611198906, math.min(1.3862943611198906, N[basis] * MEAN[basis] / (N[basis] + 0.1)))
+  mean = (N[of_role] * MEAN[of_role] + 0.1 * mean) / (N[of_role] + 0.1)
+  stem.mean = (N[own] * MEAN[own] + 3 * mean) / (N[own] + 3)
+  local var = math.min(variance(stem), stem.most_var)
+  stem.lift, stem.tail = lift(stem, var), math.exp(1.2816 * math.sqrt(var))
+  stem.seen = N[own] > 0 and N[own] or N[of_role]
+end
+
+local function log_factor(kind)
+  local stem = kind.stem
+  if not stem.mean then hear(stem) end
+  local mean = stem.mean
+  for j = 1, #kind do
+    local n = N[kind[j]]
+    mean = (n * MEAN[kind[j]] + 3 * mean) / (n + 3)
+  end
+  return mean
 end
 
 local function bounded_ms(ms) return math.floor(math.max(1, math.min(31536000000, ms)) + 0.5) end
 
 -- est_ms|p90_ms|n|prior_ms, as a task keeps it. The cells have been read.
 local function estimate_of(kind, prior_ms)
-  local packed = kind.packed[prior_ms]
+  if not kind.packed then kind.packed, kind.factor = {}, math.exp(log_factor(kind)) end
+  local packed, stem = kind.packed[prior_ms], kind.stem
   if not packed then
-    local mean, var = log_factor(kind), math.min(variance(kind), kind.most_var)
-    packed = string.format('%d|%d|%d|%d', bounded_ms(prior_ms * math.exp(mean) * lift(kind, var)),
-      bounded_ms(prior_ms * math.exp(mean + 1.2816 * math.sqrt(var))), kind[3].n > 0 and kind[3].n or kind[2].n, prior_ms)
+    local ms = prior_ms * kind.factor
+    packed = string.format('%d|%d|%d|%d', bounded_ms(ms * stem.lift), bounded_ms(ms * stem.tail), stem.seen, prior_ms)
     kind.packed[prior_ms] = packed
   end
   return packed

@@ -1,4 +1,10 @@
 -- What was learned of an agent, when it is heard of: kept, eased or forgotten. Twin of core/pace.py.
+local function read_steps(text)
+  local steps = {}
+  for name, n in string.gmatch(text or '', '"([^"]*)":(%-?%d+)') do steps[name] = tonumber(n) end
+  return steps
+end
+
 -- The figures that were slower come a step nearer to what is declared.
 local function ease(steps)
   local new, base = {}, steps[''] or 0

@@ -4,7 +4,7 @@
 -- Returns {ready, dead, skipped, more (0, 1)}
 -- Outcomes ready, dead, skipped
 -- Keeps   a child is told once per parent: only the removal of that parent from its set counts
--- Uses    effort, waiting, task
+-- Uses    cells, effort, waiting, task
 local budget, ready, dead, skipped = 200, 0, 0, 0
 -- For so long after it became ready, a child would rather have the agent that did its parent.
 local PREFERRED_MS = '600000'

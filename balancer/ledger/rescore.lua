@@ -4,7 +4,7 @@
 -- Returns {role ('' when nothing is left to do), tasks that were looked at, more (0, 1)}
 -- Outcomes -
 -- Keeps   a task's ready time; where the last page ended stands in Redis, so any replica goes on, and a page that comes twice changes nothing
--- Uses    effort, waiting, task
+-- Uses    cells, effort, waiting, task
 local PAGE, role, looked, last = 200, redis.call('HKEYS', K.rescore)[1], 0, nil
 if not role then return { '', 0, 0 } end
 local until_us, at_us, at_id = string.match(redis.call('HGET', K.rescore, role), '^(%d+)|(%d+)|(.*)$')

@@ -4,7 +4,7 @@
 -- Returns per task: outcome, state before
 -- Outcomes retried, already, finished, unknown
 -- Keeps   children that were not told of the death wait on; a time to expire that has passed is forgotten
--- Uses    effort, waiting, task, tries
+-- Uses    cells, effort, waiting, task, tries
 if #ARGV < 4 or #ARGV > 203 then bad('tasks: from 1 to 200') end
 
 local function live_again(t)

@@ -5,7 +5,7 @@
 -- Returns per entry: outcome; then the soonest retry in us (0: none), and whether parents wait in release (0, 1)
 -- Outcomes ok, retry, dead, requeued, cancelled, duplicate, stale, unknown, bad
 -- Keeps   a unit is freed once, by the removal of its own lease, and a try teaches with it; acknowledged only together with its effect
--- Uses    effort, agent, waiting, task, tries, classes, gate, pace, learn
+-- Uses    cells, effort, agent, waiting, task, tries, classes, gate, steps, pace, save_cells, learn
 read_backoff(4)
 local LEARNS = int(ARGV[7], 0, 1, 'learning') == 1
 local ENTRIES, STATUSES = (#ARGV - 7) / 9, { completed = true, failed = true, rejected = true, released = true, cancelled = true }
@@ -20,18 +20,21 @@ for i = 8, #ARGV, 9 do
     int(ARGV[i + 8], 0, 9007199254740991, 'took_ms')
   end
 end
+-- What has to be read of a task whose try completed: more of it where it teaches.
+local FEW_FIELDS = LEARNS and 10 or 7
 local ids, reply = {}, {}
 
 local function judge(t, agent_id, attempt, nonce)
   if not t then return 'unknown' end
   if t.nonce ~= nonce or t.agent ~= agent_id or tostring(t.attempt) ~= attempt then return 'stale' end
   if t.state == 'assigned' then return 'ok' end
-  return t.close == 'revoked' and 'stale' or 'duplicate'
+  local close = t.close or redis.call('HGET', k_task(t.id), 'close')
+  return close == 'revoked' and 'stale' or 'duplicate'
 end
 
 local function apply(t, status, result, took_ms)
   local teaches = LEARNS and (status == 'completed' or status == 'failed')
-  local is_paced = teaches and shows_pace(t.nonce, ENTRIES)
+  local is_paced = teaches and (ENTRIES <= 32 or shows_pace(t.nonce))
   local a = is_paced and load_paced(t.agent, t.category) or load_agent(t.agent)
   if not close_lease(t, a, status) then return 'stale' end
   if teaches and not t.cancel then note_lesson(t, a, status == 'completed' and tonumber(took_ms) or nil, is_paced) end
@@ -54,7 +57,7 @@ local function apply(t, status, result, took_ms)
 end
 
 local function take_effect(i)
-  local t = load_task(ARGV[i + 3], ARGV[i + 6] == 'completed' and 13 or nil)
+  local t = load_task(ARGV[i + 3], ARGV[i + 6] == 'completed' and FEW_FIELDS or nil)
   local outcome = judge(t, ARGV[i + 2], ARGV[i + 4], ARGV[i + 5])
   if outcome == 'ok' then outcome = apply(t, ARGV[i + 6], ARGV[i + 7], ARGV[i + 8]) end
   return outcome

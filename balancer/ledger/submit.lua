@@ -5,7 +5,7 @@
 -- Returns per task: outcome, detail (of a duplicate: state, and the id of the task that holds the dedup key); then settings_ver
 -- Outcomes accepted, scheduled, blocked, duplicate, conflict, queue_full, redis_full, unknown_parent, dead_parent, skipped, expired, cost_over_max, too_many_lanes, too_many_roles, too_many_children
 -- Keeps   a task id names one definition for ever, a dedup key one task; a parent exists before its child, so there is no cycle
--- Uses    effort, waiting, task, intake
+-- Uses    cells, effort, waiting, task, intake
 local new_lanes
 for _, l in ipairs(lanes) do
   l.r = role_of(l.role)

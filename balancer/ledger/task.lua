@@ -1,19 +1,21 @@
 -- Tasks: read, and the ends of a life; what is written is gathered and written once per key.
 local CLOSED, REFS, DEFS = {}, {}, {}
 
--- The first 13 suffice for a completion; a shorter read is a faster one.
+-- The first ten suffice for a try that completed; a shorter read is a faster one.
 local FIELDS = {
-  'state', 'role', 'lane', 'nonce', 'attempt', 'd', 'cost', 'category', 'close', 'agent', 'kids', 'e', 'l',
-  'losses', 'failures', 'grant', 'ready_us', 'order_us', 'o', 'not_before_us', 'r',
+  'state', 'role', 'lane', 'nonce', 'attempt', 'agent', 'kids', 'category', 'e', 'l',
+  'd', 'cost', 'close', 'losses', 'failures', 'grant', 'ready_us', 'order_us', 'o', 'not_before_us', 'r',
 }
 local function load_task(id, most)
   local f = redis.call('HMGET', k_task(id), unpack(FIELDS, 1, most or #FIELDS))
   if not f[1] then return nil end
+  if most then
+    return { id = id, state = f[1], role = f[2], lane = f[3], nonce = f[4], attempt = tonumber(f[5] or 0), agent = f[6], kids = f[7], category = f[8], e = f[9], effort = f[10] }
+  end
   return {
-    id = id, state = f[1], role = f[2], lane = f[3], nonce = f[4], attempt = tonumber(f[5] or 0), d = f[6], cost = tonumber(f[7]),
-    category = f[8], close = f[9], agent = f[10], kids = f[11], e = f[12], effort = f[13],
-    losses = tonumber(f[14] or 0), failures = tonumber(f[15] or 0), granted_us = tonumber(string.match(f[16] or '0', '^%d+')),
-    ready = f[17], order = f[18], o = f[19], not_before_us = tonumber(f[20] or 0), requires = f[21],
+    id = id, state = f[1], role = f[2], lane = f[3], nonce = f[4], attempt = tonumber(f[5] or 0), agent = f[6], kids = f[7], category = f[8],
+    e = f[9], effort = f[10], d = f[11], cost = tonumber(f[12]), close = f[13], losses = tonumber(f[14] or 0), failures = tonumber(f[15] or 0),
+    granted_us = tonumber(string.match(f[16] or '0', '^%d+')), ready = f[17], order = f[18], o = f[19], not_before_us = tonumber(f[20] or 0), requires = f[21],
   }
 end
 

@@ -4,7 +4,7 @@
 -- Returns {retry, dead, cancelled, more (0, 1)}
 -- Outcomes retry, dead, cancelled
 -- Keeps   the agent had its grace to report the timeout itself; during a pool's grace period its report may not have been read
--- Uses    agent, waiting, task, tries, classes, gate, pace
+-- Uses    agent, waiting, task, tries, classes, gate, steps, pace
 read_backoff(4)
 local LEARNS = int(ARGV[8], 0, 1, 'learning') == 1
 local grace_ms = int(ARGV[7], 0, 86400000, 'grace_ms')

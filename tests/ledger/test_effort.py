@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterator
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from typing import NamedTuple
 
 import pytest
 
@@ -201,6 +205,92 @@ def test_completions_of_one_call_count_like_one_after_another(
     assert float(mean) == pytest.approx(sum(xs) / 20, abs=1e-3)
 
 
+class Done(NamedTuple):
+    """One completed try: the estimate that its task bore, how long it took, how fast its agent is."""
+
+    task: Task
+    expected: Estimate
+    took_ms: int
+    speed: float
+
+
+def _brought(known: Mapping[str, list[float]], page: list[Done]) -> dict[str, list[list[float]]]:
+    """Cell -> for each of these tries what it says, held against what was known before all of them."""
+    out: dict[str, list[list[float]]] = {}
+    for task, expected, took_ms, speed in page:
+        kind, prior_ms = kind_of(task), expected.prior_ms
+        names, x = kind.cells(), log_ratio(took_ms * speed, prior_ms, kind.basis)
+        cells = [Cell(int(known[name][0]), known[name][1]) for name in names]
+        mean = effort.log_factor(cells)
+        said = [x, (x - mean) ** 2, prior_ms * math.exp(x), prior_ms * math.exp(mean)]
+        off = abs(x - math.log(expected.mean_ms / prior_ms))
+        for name in names:
+            out.setdefault(name, []).append(said)
+        for name in (f"x:{task.role}:{task.category}", f"x:{task.role}"):
+            out.setdefault(name, []).append([off])
+    return out
+
+
+def _learned(name: str, known: list[float], rows: list[list[float]]) -> list[float]:
+    """A cell as it is stored after these, without when the tasks that wait were scored."""
+    is_wide, k = name in ("m", "e") or re.fullmatch("[me]:[a-z]+", name), len(rows)
+    means = [sum(column) / k for column in zip(*rows, strict=True)]
+    cap = effort.CAP_WIDE if is_wide else 100 if name.startswith("x") else effort.CAP
+    out = [*Cell(int(known[0]), known[1]).learn(means[0], cap, k)]
+    if not is_wide:
+        return out
+    n2, rest = int(known[2]), [known[3], *known[5:7]]
+    if known[0]:
+        cells = [Cell(n2, at).learn(mean, cap, k) for at, mean in zip(rest, means[1:], strict=True)]
+        n2, rest = cells[0].n, [cell.mean for cell in cells]
+    return [*out, n2, *rest]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_cells_after_a_large_call_of_many_kinds_are_those_of_the_twin(
+    virtual_pool: Pool, clock: Clock, seed: int
+) -> None:
+    rng, client, keys = random.Random(seed), virtual_pool.client, virtual_pool.keys
+    beat(virtual_pool, "a1", max_concurrent=100, speed=2.0, specializations=("bug",))
+    beat(virtual_pool, "a2", role="qa", max_concurrent=100, speed=0.5)
+    source = tasks(rng)
+    for size in (30, 90, 90):
+        page = list(islice(source, size))
+        submit(virtual_pool, *page)
+        known: dict[str, list[float]] = defaultdict(lambda: [0.0] * 7)
+        before = client.hgetall(keys.est)
+        known |= {k: [float(word) for word in v.split(" ")] for k, v in before.items() if k != "-"}
+        done = []
+        for task in page:
+            agent = "a1" if task.role == "dev" else "a2"
+            assign(virtual_pool, task.id, agent)
+            speed = class_of(virtual_pool, agent).speed_of(task.category)
+            took_ms = rng.randrange(1, 4 * HOUR_MS)
+            done.append(Done(task, stored(virtual_pool, task.id), took_ms, speed))
+        clock.advance(4 * 3_600)
+        entries = [
+            completion_entry(virtual_pool, one.task.id, duration_ms=one.took_ms) for one in done
+        ]
+
+        assert set(settle(virtual_pool, *entries)) == {"ok"}
+
+        after = client.hgetall(keys.est)
+        brought = _brought(known, done)
+        assert set(after) - {"-"} == set(before) - {"-"} | set(brought)
+        assert all(after[name] == before[name] for name in set(before) - set(brought))
+        for name, rows in brought.items():
+            words = [float(word) for word in after[name].split(" ")]
+            if len(words) == 7:
+                words.pop(4)
+            expected = _learned(name, known[name], rows)
+            # Stored with four digits; how long tasks took, in whole ms.
+            assert words[:4] == pytest.approx(expected[:4], rel=2e-3, abs=5e-4), name
+            assert words[4:] == pytest.approx(expected[4:], rel=2e-3, abs=1.0), name
+        with changes(virtual_pool) as seen:
+            assert set(settle(virtual_pool, *entries)) == {"duplicate"}
+        assert seen.learned == {}
+
+
 @pytest.mark.parametrize("again", ["same", "late"])
 def test_a_completion_teaches_once(virtual_pool: Pool, clock: Clock, again: str) -> None:
     submit(virtual_pool, "t1")
@@ -278,7 +368,9 @@ def test_a_full_generation_becomes_the_old_one(virtual_pool: Pool, clock: Clock)
     run(virtual_pool, clock, make_task("t2", category="bug"), 5_000)
 
     new = virtual_pool.client.hgetall(virtual_pool.keys.est)
-    assert set(new) == {"m", "m:dev", "m:dev:bug", "x:dev:bug", "x:dev"}
+    assert set(new) == {"-", "m", "m:dev", "m:dev:bug", "x:dev:bug", "x:dev"}
+    # Not a list that is searched from its front.
+    assert virtual_pool.client.object("encoding", virtual_pool.keys.est) == "hashtable"
     assert new["m:dev"].startswith("2 ")
     old = virtual_pool.client.hgetall(virtual_pool.keys.est_old)
     assert len(old) == 50_000 + len(known)

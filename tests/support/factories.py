@@ -457,7 +457,7 @@ def _text_violations(own: Mapping[str, Any]) -> list[str]:
             continue
         for field, inner in value.items():
             if isinstance(inner, str) and re.fullmatch(
-                r"-?\d+\.\d*|-?[\d.]+e[+-]?\d+|-?nan|-?inf", inner
+                r"-?\d+\.\d*|-?[\d.]+e[+-]?\d{1,3}|-?nan|-?inf", inner
             ):
                 out.append(f"{key} {field} is {inner}")
             if isinstance(inner, float) or (isinstance(inner, int) and abs(inner) >= 2**53):

@@ -26,7 +26,7 @@ PARTS = {
     "boots",
     "intake",
 } | {
-    *("effort", "classes", "gate", "kept", "pace", "learn"),
+    *("cells", "effort", "classes", "gate", "kept", "steps", "pace", "save_cells", "learn"),
 }
 FILES = sorted(path.stem for path in LEDGER.glob("*.lua"))
 SCRIPTS = [name for name in FILES if name not in PARTS]
