@@ -63,6 +63,20 @@ def wide_views(pool: Pool, _calls: int) -> Prepare:
     return lambda: Viewer(pool).view
 
 
+def failed_views(pool: Pool, _calls: int) -> Prepare:
+    """Each task in a lane of its own, as it failed on six agents."""
+    fleet.join(
+        pool,
+        [fleet.agent(f"agent-{i}", 1 + i % 64, "dev", (f"s{i // 64 % 4}",)) for i in range(1_024)],
+    )
+    submit.submit(pool, [Task(role="dev", max_failures=90) for _ in range(64)])
+    for attempt in range(1, 7):
+        _settling(pool, fleet.assign(pool, 64), Status.FAILED, attempt)()
+        time.sleep(0.05)
+        due_.due(pool)
+    return lambda: Viewer(pool).view
+
+
 def many_roles(pool: Pool, _calls: int) -> Prepare:
     fleet.join(pool, [fleet.agent(f"agent-{i}", 5, f"role-{i % 20}") for i in range(2_000)])
     submit.submit(pool, [Task(role=f"role-{i % 20}") for i in range(4_000)])
@@ -85,8 +99,10 @@ def commits(pool: Pool, calls: int) -> Prepare:
     return prepare
 
 
-def _settling(pool: Pool, leases: list[Proposal], status: Status) -> Callable[[], object]:
-    done = [fleet.completion(lease, status) for lease in leases]
+def _settling(
+    pool: Pool, leases: list[Proposal], status: Status, attempt: int = 1
+) -> Callable[[], object]:
+    done = [fleet.completion(lease, status, attempt) for lease in leases]
     entries = [pool.client.xadd(pool.keys.completions, one.fields()) for one in done]
     pairs = zip(entries, done, strict=True)
     return partial(settle.settle, pool, [settle.CompletionEntry(*pair) for pair in pairs])

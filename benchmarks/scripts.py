@@ -27,6 +27,7 @@ CASES = [
     Case("submit, 200 tasks", cases.submits),
     Case("view, 128 units of 1,000 agents", cases.views),
     Case("view, 64 lanes, 256 classes, 512 agents", cases.wide_views),
+    Case("view, 64 lanes of failed tasks, 256 classes", cases.failed_views),
     Case("view, 20 roles of 100 agents", cases.many_roles),
     Case("commit, 128 proposals", cases.commits),
     Case("settle, 100 completions", cases.settles),

@@ -57,7 +57,8 @@ class ByScore:
             fleet.ladder(view.lane, named if lane.tried else None)
             for view, lane in zip(role.lanes, lanes, strict=True)
         ]
-        options = [self._options(*pair, classes) for pair in zip(lanes, ladders, strict=True)]
+        #: By lane, when it first comes to the front.
+        known: dict[int, list[_Option]] = {}
         nonces = new_nonces(most)
         line = [(view.heads[0], i, 0) for i, view in enumerate(role.lanes) if view.heads]
         heapify(line)
@@ -66,11 +67,14 @@ class ByScore:
         while line and len(out) < most:
             head, i, at = heappop(line)
             lane, (_, size, heads, *_) = lanes[i], role.lanes[i]
+            options = known.get(i)
+            if options is None:
+                options = known[i] = self._options(lane, ladders[i], classes)
             try:
                 choice = (
-                    _choose(lane.cost, options[i])
+                    _choose(lane.cost, options)
                     if lane.is_plain
-                    else _choose_marked(lane, options[i], now_ms)
+                    else _choose_marked(lane, options, now_ms)
                 )
             except Beyond:
                 is_whole = False
@@ -78,9 +82,7 @@ class ByScore:
             if choice is None:
                 # Nobody free can take this lane, so none of its tasks.
                 if kept is None:
-                    kept = reserve(
-                        lane, (option.ranked for option in options[i]), now_ms, role.held
-                    )
+                    kept = reserve(lane, (option.ranked for option in options), now_ms, role.held)
                     kept_for = kept and head.task
                 continue
             scores: Scores = {}
@@ -88,7 +90,7 @@ class ByScore:
                 wanted = self._preferences.wanted(head, now_ms)
                 if wanted is not None:
                     best_score = _score(choice)
-                    choice = _preferred(lane, options[i], wanted, choice, now_ms)
+                    choice = _preferred(lane, options, wanted, choice, now_ms)
                     if _agent(choice).id == wanted:
                         scores = {"preferred": bonus(best_score)}
             (ranked, match, _, speed), entry = choice
@@ -146,21 +148,22 @@ def _choose(cost: int, options: list[_Option]) -> _Choice | None:
 
 
 def _choose_marked(lane: Lane, options: list[_Option], now_ms: int) -> _Choice | None:
-    """The best agent for a task to which something befell.
-
-    Looks at every agent of the picture: such tasks are few. A picture shows more agents of a class than
-    a lane bars, so a class is never hidden by those.
+    """The best agent for a task to which something befell: looks at the first agent of a class, and at all of
+    them where that one is out of the question. A picture shows more agents of a class than a lane bars, so a
+    class is never hidden by those.
     """
-    found = [
-        ((entry[0] - option.worth, entry[1], entry[2]), option, at)
-        for option in options
-        for at, entry in enumerate(option.ranked.entries)
-        if not room_rule(lane, entry[3]) and not bars(lane, entry[3], now_ms)
-    ]
-    if not found:
-        return None
-    _, option, at = min(found, key=lambda each: each[0])
-    return option, at
+    best: _Choice | None = None
+    best_key = (0.0, 0, 0)
+    for option in options:
+        for at, entry in enumerate(option.ranked.entries):
+            if room_rule(lane, entry[3]) or bars(lane, entry[3], now_ms):
+                continue
+            key = (entry[0] - option.worth, entry[1], entry[2])
+            if best is None or key < best_key:
+                best, best_key = (option, at), key
+            if at == 0:
+                break
+    return best
 
 
 def _preferred(
