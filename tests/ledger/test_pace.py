@@ -90,7 +90,7 @@ def test_failed_tries_count_as_time_lost(virtual_pool: Pool, clock: Clock) -> No
         run(virtual_pool, clock, f"c{i}", 60_000, "bad")
 
     good, bad = class_of(virtual_pool, "good"), class_of(virtual_pool, "bad")
-    assert dict(bad.learned)[""] <= -1
+    assert dict(bad.learned).get("", 0) <= -1
     assert bad.speed_of("general") < good.speed_of("general")
     pace = Pace.read(virtual_pool.client.hget(virtual_pool.keys.agent("bad"), "pace"))
     assert pace.share == pytest.approx(0.5, abs=0.02)

@@ -313,8 +313,8 @@ def test_a_lane_that_is_held_back_is_looked_at_again_when_its_agent_is_taken() -
     """
     rare, better, common = cls(4.0), cls(1.0), cls(0.94)
     lanes = [
-        lane(head("t", 1_000, NOW_S + 1)),
-        lane(head("short", 10), category="docs"),
+        lane(head("t", 1_000)),
+        lane(head("short", 10, NOW_S + 10_000), category="docs"),  # behind t in line
     ]
     fleet = [(rare, 10), (better, 10_000), (common, 1)]
     classes = [free(better, agent("better")), free(common, agent("common"))]
