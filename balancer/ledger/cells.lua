@@ -35,21 +35,23 @@ end
 -- To be called before anything is asked of a cell. They live in two generations: what the first does not have, the old one may.
 local function read_cells()
   if CELLS_READ == CELL_COUNT then return end
-  local missing, names = {}, {}
-  for at, said in ipairs(redis.call('HMGET', K.est, unpack(NAMES, CELLS_READ + 1, CELL_COUNT))) do
-    local i = CELLS_READ + at
-    if said then
-      read_cell(i, said)
+  local missing, none, found = {}, 0, redis.call('HMGET', K.est, unpack(NAMES, CELLS_READ + 1, CELL_COUNT))
+  for at = 1, #found do
+    if found[at] then
+      read_cell(CELLS_READ + at, found[at])
     else
-      missing[#missing + 1] = i
-      names[#names + 1] = NAMES[i]
+      none = none + 1
+      missing[none] = CELLS_READ + at
     end
   end
   CELLS_READ = CELL_COUNT
-  if #missing == 0 then return end
+  if none == 0 then return end
   HAS_NEW_CELLS = true
   if redis.call('EXISTS', K.est_old) == 0 then return end
-  for at, said in ipairs(redis.call('HMGET', K.est_old, unpack(names))) do
-    if said then read_cell(missing[at], said) end
+  local names = {}
+  for at = 1, none do names[at] = NAMES[missing[at]] end
+  found = redis.call('HMGET', K.est_old, unpack(names))
+  for at = 1, none do
+    if found[at] then read_cell(missing[at], found[at]) end
   end
 end

@@ -27,13 +27,17 @@ local function kind_of(t, category)
   local basis, group, features = 'm', '', ''
   if effort then basis, group, features = string.match(effort, '^(%a)|(%x*)|(%x*)$') end
   local stem = stem_of(basis, t, category)
-  kind = { stem = stem }
-  if group ~= '' then
-    kind[1], kind[2] = cell(basis .. '::' .. group), cell(stem.name .. ':' .. group)
-  end
-  if features ~= '' then
-    kind[#kind + 1] = cell(stem.name .. '::' .. features)
-    if group ~= '' then kind[4] = cell(stem.name .. ':' .. group .. ':' .. features) end
+  local own = stem.name
+  -- Made whole at once: a table that grows is built anew each time, and a call may bring hundreds of kinds.
+  if group == '' and features == '' then
+    kind = { stem = stem, tries = false, packed = false, factor = 0 }
+  elseif features == '' then
+    kind = { cell(basis .. '::' .. group), cell(own .. ':' .. group), stem = stem, tries = false, packed = false, factor = 0 }
+  elseif group == '' then
+    kind = { cell(own .. '::' .. features), stem = stem, tries = false, packed = false, factor = 0 }
+  else
+    local grouped = own .. ':' .. group
+    kind = { cell(basis .. '::' .. group), cell(grouped), cell(own .. '::' .. features), cell(grouped .. ':' .. features), stem = stem, tries = false, packed = false, factor = 0 }
   end
   KINDS[key] = kind
   return kind

@@ -19,13 +19,13 @@ do
     if is_paced then t.by, t.said_ms, t.stem, SHOWN[#SHOWN + 1] = a, said_ms, kind.stem, t end
     if not said_ms then return end
     local tries = kind.tries
-    if not tries then
-      tries, TAUGHT[#TAUGHT + 1] = {}, kind
-      kind.tries = tries
+    if tries then
+      local n = #tries
+      tries[n + 1], tries[n + 2], tries[n + 3] = t, a, said_ms
+    else
+      kind.tries, TAUGHT[#TAUGHT + 1] = { t, a, said_ms }, kind
       if not kind.stem.off then error_cells(kind.stem) end
     end
-    local n = #tries
-    tries[n + 1], tries[n + 2], tries[n + 3] = t, a, said_ms
   end
 
   -- The estimate that a task bears: expected_ms, prior_ms and its ln, ln(expected / prior).

@@ -21,8 +21,9 @@ end
 
 -- k observations of this sum at once, in a mean of n that forgets beyond `cap` of them.
 local function observed(n, mean, sum, k, cap)
-  n = math.min(n + k, cap)
-  return n, mean + (sum / k - mean) * math.min(1, k / n)
+  n = n + k
+  if n > cap then n = cap end
+  return n, k < n and mean + (sum / k - mean) * (k / n) or sum / k
 end
 
 -- A role whose scale is another than when its waiting tasks were scored asks for that.
@@ -51,12 +52,13 @@ local function begin_generation(texts)
 end
 
 local function save_cells()
-  local texts = {}
   if #TOUCHED == 0 then return end
-  for at, i in ipairs(TOUCHED) do
+  local texts, format = {}, string.format
+  for at = 1, #TOUCHED do
+    local i = TOUCHED[at]
     local k, sum, w = BROUGHT[i], SUMMED[i], WIDE[i]
     texts[2 * at - 1] = NAMES[i]
-    texts[2 * at] = w and pack_wide(i, w, k, sum) or string.format('%d %.4f', observed(N[i], MEAN[i], sum, k, CAPS[i] or 30))
+    texts[2 * at] = w and pack_wide(i, w, k, sum) or format('%d %.4f', observed(N[i], MEAN[i], sum, k, CAPS[i] or 30))
   end
   if HAS_NEW_CELLS then begin_generation(texts) end
   redis.call('HSET', K.est, unpack(texts))
