@@ -35,7 +35,7 @@ local function name_tried(role, ids)
   local looked = 0
   for n = 1, #ids do
     local lid, here = ids[(PIVOT + n) % #ids + 1], {}
-    local has_tried = looked < 8 * MOST_TRIED and string.find(lid, '+tried', 1, true)
+    local has_tried = looked_up < MOST_TRIED and looked < 8 * MOST_TRIED and string.find(lid, '+tried', 1, true)
     local names = has_tried and string.match(redis.call('HGET', K.lanedef, lid) or '', '"tried":%[(.-)%]') or ''
     for id in string.gmatch(names, '"([^"]+)"') do
       local a = name(role, id, MOST_TRIED)
