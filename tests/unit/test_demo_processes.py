@@ -6,9 +6,9 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,12 +16,13 @@ import structlog
 from rich.console import Console
 
 from balancer.core.model import Task
+from balancer.demo import producer_process as producing
 from balancer.demo.agent_process import PlannedFailure, WorkLog, work
 from balancer.demo.child import LineLog, whole_lines
 from balancer.demo.facts import read_answers
 from balancer.demo.fleet import OFTEN, Child, ChildFailed, Fleet
 from balancer.demo.live import View
-from balancer.demo.producer_process import submit
+from balancer.demo.producer_process import PAUSE_S, submit
 from balancer.demo.sample import Sample
 from balancer.demo.stand_in import all_scripts, stand_in
 from balancer.demo.worklog import completions, read_worklogs
@@ -212,15 +213,21 @@ class Recorder:
         return [Submitted(id_, Outcome.ACCEPTED, "") for id_ in self.calls[-1]]
 
 
-def test_the_producer_submits_what_is_due_and_writes_down_the_answers(tmp_path: Path) -> None:
+def test_the_producer_submits_what_is_due_and_writes_down_the_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slept_s: list[float] = []
+    clock = SimpleNamespace(sleep=slept_s.append, monotonic=lambda: 1_060.0 + sum(slept_s))
+    monkeypatch.setattr(producing, "time", clock)
     planned = [
         {"at_s": at_s, "task": {"id": f"t{i}", "role": "developer"}}
         for i, at_s in enumerate([0.0] * 150 + [60.01])
     ]
     pool: Any = Recorder()
-    submit(pool, planned, LineLog(tmp_path / "log"), time.monotonic() - 60.0)
+    submit(pool, planned, LineLog(tmp_path / "log"), 1_000.0)
 
     assert [len(call) for call in pool.calls] == [100, 50, 1]
+    assert slept_s == [PAUSE_S], "it is due before the least pause is over"
     assert whole_lines(tmp_path / "log") == [f"t{i} accepted" for i in range(151)]
     assert set(read_answers(tmp_path / "log").values()) == {Outcome.ACCEPTED}
 
