@@ -5,7 +5,7 @@ category times the task's complexity. What is learned is the mean of x = ln(work
 tasks, work = duration x speed of the agent: a ladder of cells from all tasks down to those of the same role,
 category, group and features, each pulled towards the one before it while it has few observations.
 
-Pure, and the source of the formulas: `cells.lua`, `effort.lua`, `learn.lua` and `save_cells.lua` in `ledger`
+Pure, and the source of the formulas: `cells.lua`, `effort.lua`, `learn.lua` and `save_cells.lua` in `ledger/parts`
 compute the same in Redis.
 """
 

@@ -8,7 +8,7 @@ lost: an agent that needs two tries a task is half as fast.
 One that fails nearly all that it tries is shut out while others could have the work: a circuit breaker. After a while
 it is given one task; if that completes, nothing is held against it any more, else it is shut out for twice as long.
 
-Pure, and the source of the formulas: `ledger/pace.lua` and `ledger/steps.lua` compute the same in Redis.
+Pure, and the source of the formulas: `pace.lua` and `steps.lua` in `ledger/parts` compute the same in Redis.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Loads the Lua files: prelude, the parts that a script says it uses, the script."""
+"""Loads the Lua files: prelude, the parts that a script says it uses (both from `parts`), the script."""
 
 from __future__ import annotations
 
@@ -12,14 +12,19 @@ from importlib import resources
 SCHEMA = 3
 
 _USES = re.compile(r"^-- Uses +(.+)$", re.MULTILINE)
-_KEYS = re.compile(r"^-- KEYS", re.MULTILINE)
 _OUTCOMES = re.compile(r"^-- Outcomes +(.+)$", re.MULTILINE)
 
 
 @cache
 def source(name: str) -> str:
-    """The text of one Lua file of this folder."""
+    """The text of one script, as it stands in its file."""
     return resources.files(__package__).joinpath(f"{name}.lua").read_text(encoding="utf-8")
+
+
+@cache
+def part(name: str) -> str:
+    """The text of what scripts are made of."""
+    return resources.files(__package__).joinpath("parts", f"{name}.lua").read_text(encoding="utf-8")
 
 
 @dataclass(frozen=True)
@@ -34,12 +39,8 @@ class Script:
     def __post_init__(self) -> None:
         own = source(self.name)
         uses = _USES.search(own)
-        parts = [part.strip() for part in uses.group(1).split(",")] if uses else []
-        text = (
-            own
-            if self.alone
-            else "\n".join([source("prelude"), *(source(part) for part in parts), own])
-        )
+        used = [name.strip() for name in uses.group(1).split(",")] if uses else []
+        text = own if self.alone else "\n".join([*map(part, ["prelude", *used]), own])
         object.__setattr__(self, "text", text)
         object.__setattr__(
             self, "sha", hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
@@ -54,14 +55,10 @@ class Script:
 
 
 def every_script() -> list[Script]:
-    """All scripts of this folder; parts that others use are none."""
+    """All scripts of this folder."""
     names = sorted(
         path.name.removesuffix(".lua")
         for path in resources.files(__package__).iterdir()
         if path.name.endswith(".lua")
     )
-    return [
-        Script(name, alone="Stands alone" in source(name))
-        for name in names
-        if _KEYS.search(source(name))
-    ]
+    return [Script(name, alone="Stands alone" in source(name)) for name in names]

@@ -27,11 +27,7 @@ from tests.support.factories import Clock, assign, beat, complete, dump, make_ta
 from tests.support.proxy import Proxy
 
 LEDGER = Path(balancer.ledger.__file__).parent
-ALL = {
-    path.stem: path.read_text()
-    for path in LEDGER.glob("*.lua")
-    if re.search(r"^-- KEYS ", path.read_text(), re.M)
-}
+ALL = {path.stem: path.read_text() for path in LEDGER.glob("*.lua")}
 #: How a script says that it writes: by a command of its own, or by a part that writes for it.
 WRITES = re.compile(
     r"redis\.call\('(?:[HPZ]?SET|HDEL|DEL|UNLINK|[HZ]?INCRBY|ZADD|ZREM|XADD|XTRIM|XDEL|SADD|SREM|RPUSH|PEXPIRE)'"

@@ -9,27 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from balancer.ledger.script import Script, source
+from balancer.ledger.script import Script, part, source
 
 ROOT = Path(__file__).parents[2]
 LEDGER = ROOT / "balancer/ledger"
+SCRIPTS = sorted(path.stem for path in LEDGER.glob("*.lua"))
 #: Not scripts but what scripts are made of.
-PARTS = {
-    "prelude",
-    "agent",
-    "in_turn",
-    "heads",
-    "picture",
-    "waiting",
-    "task",
-    "tries",
-    "boots",
-    "intake",
-} | {
-    *("cells", "effort", "classes", "gate", "kept", "steps", "pace", "save_cells", "learn"),
-}
-FILES = sorted(path.stem for path in LEDGER.glob("*.lua"))
-SCRIPTS = [name for name in FILES if name not in PARTS]
+PARTS = {path.stem for path in LEDGER.glob("parts/*.lua")}
+FILES = sorted({*SCRIPTS, *PARTS})
 TWINS = {
     script: path.stem
     for path in LEDGER.glob("*.py")
@@ -38,16 +25,21 @@ TWINS = {
 MOST_LINES = 120
 
 
+def text_of(name: str) -> str:
+    """The text of a script or a part."""
+    return part(name) if name in PARTS else source(name)
+
+
 def header(name: str) -> list[str]:
     """The comment lines that the file opens with, without their dashes."""
-    lines = source(name).splitlines()
+    lines = text_of(name).splitlines()
     end = next(at for at, line in enumerate(lines) if not line.startswith("--"))
     return [line.removeprefix("--").removeprefix(" ") for line in lines[:end]]
 
 
 def body(name: str) -> list[str]:
     """The lines of code, without comments."""
-    lines = (re.sub(r"(^|\s)--.*$", "", line) for line in source(name).splitlines())
+    lines = (re.sub(r"(^|\s)--.*$", "", line) for line in text_of(name).splitlines())
     return [line for line in lines if line.strip()]
 
 
@@ -93,6 +85,10 @@ def test_every_outcome_is_answered_somewhere(name: str) -> None:
     assert not missing
 
 
+def test_no_part_has_the_name_of_a_script() -> None:
+    assert len(FILES) == len(SCRIPTS) + len(PARTS)
+
+
 def test_every_script_has_a_twin_and_every_twin_its_script() -> None:
     assert set(TWINS) == set(SCRIPTS)
 
@@ -127,7 +123,7 @@ def test_script_is_short(name: str) -> None:
 def test_script_runs_on_every_redis_from_6_2(name: str) -> None:
     code = "\n".join(body(name))
 
-    assert not source(name).startswith("#!")
+    assert not text_of(name).startswith("#!")
     assert not re.findall(r"call\('(KEYS|SCAN|SELECT|FLUSH\w*|EVAL\w*|LREM)'", code)
     assert not re.findall(r"\b(cmsgpack|bit|struct|cjson)\.", code)
     assert not re.findall(
@@ -141,7 +137,7 @@ def test_script_makes_no_globals(name: str) -> None:
     code = "\n".join(body(name))
 
     assert not re.findall(r"^\s*function\s", code, re.MULTILINE)
-    local = set(re.findall(r"\blocal function (\w+)", source("prelude") + code))
+    local = set(re.findall(r"\blocal function (\w+)", part("prelude") + code))
     for names in re.findall(
         r"\b(?:local|for)\s+(?!function)([\w\s,]+?)\s*(?:=|\bin\b|$)",
         "\n".join(body("prelude")) + "\n" + code,
@@ -149,7 +145,7 @@ def test_script_makes_no_globals(name: str) -> None:
     ):
         local |= {part.strip() for part in names.split(",")}
     for uses in PARTS - {"prelude"}:
-        local |= set(re.findall(r"^local ([A-Z_]+)", source(uses), re.MULTILINE))
+        local |= set(re.findall(r"^local ([A-Z_]+)", part(uses), re.MULTILINE))
     for arguments in re.findall(r"\bfunction \w*\(([\w\s,]*)\)", code):
         local |= {part.strip() for part in arguments.split(",")}
     assigned = {

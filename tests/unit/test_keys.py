@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from balancer.ledger.script import source
+from balancer.ledger.script import part
 from balancer.protocol.keys import Keys
 
 KEYS = Keys("p")
-PRELUDE = source("prelude")
+PRELUDE = part("prelude")
 #: Python's name for what Lua calls otherwise.
 RENAMED = {"fc": "free_units"}
 #: Keys that no script needs under a name: the first is KEYS[1], the others belong to the loops.
