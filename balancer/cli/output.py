@@ -15,6 +15,7 @@ from balancer.core import wording
 from balancer.log import printable
 
 NOTHING, seconds, count = wording.NOTHING, wording.seconds, wording.count
+span, factor, is_vague = wording.span, wording.factor, wording.is_vague
 #: Columns between two columns of a table.
 GAP = 2
 _STYLES = {

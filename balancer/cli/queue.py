@@ -154,7 +154,7 @@ def show_queues(found: Iterable[RoleQueue]) -> None:
             queue.capacity,
             queue.completed,
             queue.dead,
-            f"x{queue.usually_off:.1f}" if queue.usually_off else None,
+            output.factor(queue.usually_off) if queue.usually_off else None,
         )
         for queue in found
     )

@@ -101,8 +101,12 @@ def _expected(effort: Effort | None) -> str | None:
     if not effort.observations:
         return f"{text}, as its producer, the settings and other roles say"
     known = output.count(effort.observations, "finished task")
-    off = f"; such tasks miss it by x{effort.usually_off:.1f}" if effort.usually_off else ""
-    return f"{text}, nine of ten below {output.seconds(effort.p90_s)}, from {known}{off}"
+    off = (
+        f"; such tasks miss it by {output.factor(effort.usually_off)}" if effort.usually_off else ""
+    )
+    is_vague = output.is_vague(effort.expected_s, effort.p90_s)
+    most = "or much more" if is_vague else f"nine of ten below {output.seconds(effort.p90_s)}"
+    return f"{text}, {most}, from {known}{off}"
 
 
 def _run_timeout(effort: Effort | None) -> str | None:

@@ -73,8 +73,9 @@ def _room(pool: Pool, status: TaskStatus, lane: Lane | None) -> Waits:
     if unplaceable:
         return Waits(f"unplaceable: {unplaceable}", unplaceable=unplaceable)
     if any_free:
-        units = output.count(status.cost, "free unit")
-        text = f"for an agent of role {role} with {units}"
+        # Who of them may have it, and who goes before it, is judged in one place.
+        units = output.count(capacity, "unit")
+        text = f"in line: {used} of {units} of role {role} are used; balancer task why {status.id} says why"
     elif capacity and used >= capacity:
         text = f"all {output.count(capacity, 'unit')} of role {role} are used"
     else:

@@ -65,10 +65,7 @@ def _expires(why: Why) -> str | None:
 
 
 def _span(span: Span | None) -> str | None:
-    if span is None:
-        return None
-    low, high = output.seconds(span.low_s), output.seconds(span.high_s)
-    return f"in {low}" if low == high else f"in {low} to {high}"
+    return None if span is None else output.span(span.low_s, span.high_s)
 
 
 def _suitable(why: Why) -> str | None:

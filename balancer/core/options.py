@@ -79,3 +79,15 @@ def expiry_us(fields: Mapping[str, str]) -> int | None:
     if options.max_wait_ms and fields["state"] == "pending" and int(fields.get("attempt", 0)) == 0:
         moments.append(int(fields["ready_us"]) + 1000 * options.max_wait_ms)
     return min(moments, default=None)
+
+
+def expired_by(fields: Mapping[str, str]) -> str | None:
+    """Which limit a task of these stored fields came to: the last one that had passed when it ended; None: it did
+    not expire.
+    """
+    if fields.get("reason") != "expired" or "o" not in fields:
+        return None
+    options, ended_us = TaskOptions.read(fields["o"]), int(fields["ended_us"])
+    most_us = int(fields["ready_us"]) + 1000 * options.max_wait_ms
+    waits = options.max_wait_ms > 0 and int(fields.get("attempt", 0)) == 0 and most_us <= ended_us
+    return "max_wait_s" if waits and not most_us < options.expires_us <= ended_us else "expires_at"

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from balancer.config.compare import differences
 from balancer.core.invariants import total_violations
+from balancer.core.wording import count
 from balancer.doctor.finding import Finding, fail, ok, warn
 from balancer.doctor.visit import Visit
 from balancer.ledger.audit import read_totals
@@ -41,7 +42,7 @@ def staffing(visit: Visit) -> Iterator[Finding]:
         if own.agents is not None and live < own.agents:
             short.append(f"{role} has {live} of {own.agents} agents")
     short += [
-        f"{role} has {row.pending} waiting tasks and no agent"
+        f"{role} has {count(row.pending, 'waiting task')} and no agent"
         for role, row in rows.items()
         if row.pending and not row.agents
     ]

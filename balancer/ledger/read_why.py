@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from balancer.core.explain import explained
 from balancer.core.explain.answer import Code, Parent, Why
 from balancer.core.model import TaskState
-from balancer.core.options import expiry_us
+from balancer.core.options import expired_by, expiry_us
 from balancer.core.settings import PoolSettings
 from balancer.core.wording import seconds
 from balancer.ledger.exchange import Exchange, exchange
@@ -57,6 +57,7 @@ class _Read(NamedTuple):
             "max_losses": self.settings.max_losses,
             "error": str(status.result.get("error", "")) if status.state in _SAY_WHY else "",
             "expires_in_s": None if at_us is None else max(0.0, (at_us - self.now_us) / 1e6),
+            "expired_by": expired_by(self.fields),
             "tries": tuple(_told(read_try(line)) for line in self.tries),
         }
 

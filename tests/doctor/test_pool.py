@@ -210,7 +210,7 @@ def test_roles_without_the_agents_that_they_should_have(
     submit(pool, "t1")
     assert look()["agents"].level is OK
     submit(pool, make_task("t2", "nobody"))
-    assert look()["agents"].found == "nobody has 1 waiting tasks and no agent"
+    assert look()["agents"].found == "nobody has 1 waiting task and no agent"
 
 
 def test_settings_that_differ_from_what_is_configured(

@@ -273,7 +273,8 @@ def test_what_a_task_waits_for(balancer: Command, pool: Pool) -> None:
     assert waits("p00") == "no live agent of role developer"
     beat(pool, "a", role="developer", max_concurrent=2)
     assert waits("p00") == (
-        "for an agent of role developer with 1 free unit (21 tasks of this role pending)"
+        "in line: 0 of 2 units of role developer are used; balancer task why p00 says why"
+        " (21 tasks of this role pending)"
     )
     assign(pool, "p00", "a")
     assign(pool, "p01", "a")

@@ -22,6 +22,7 @@ from balancer.ledger.agent_set import Verb, agent_set
 from balancer.ledger.cancel import cancel
 from balancer.ledger.due import due
 from balancer.ledger.exchange import drive
+from balancer.ledger.expire import expire
 from balancer.ledger.read_tasks import lane_of
 from balancer.ledger.read_tried import tried as tried_of
 from balancer.ledger.read_why import why
@@ -215,7 +216,7 @@ def guarded(pool: Pool, clock: Clock) -> str:
     pool.client.hset(pool.keys.role("dev"), "service_us", 450_000_000)
     return (
         "Faster agents (2 units, up to speed 8) should start it in 59 s and have done it in 8 min; those that"
-        " have room would take 2 h. It waits for the faster ones for 22 min at most."
+        " have room would take 2 h. It waits for the faster ones for 22 min at most, or until more such work waits."
     )
 
 
@@ -509,7 +510,7 @@ def test_the_guard_and_the_outlook_say_the_same(fit: Pool, clock: Clock) -> None
     assert answer.outlook.ends_in.low_s == answer.guard.better_in_s == 60 + 450
     assert answer.text == (
         "Faster agents (1 unit, up to speed 8) should start it in 60 s and have done it in 8 min; those that"
-        " have room would take 2 h. It waits for the faster ones for 34 min at most."
+        " have room would take 2 h. It waits for the faster ones for 34 min at most, or until more such work waits."
     )
 
 
@@ -531,7 +532,8 @@ def test_a_guarded_task_starts_at_the_latest_when_the_guard_lets_go(fit: Pool) -
     assert answer.outlook.ends_in.low_s == pytest.approx(1.5 * 1_350 + 7_200)
     assert answer.text == (
         "It is kept for faster agents (1 unit, up to speed 8), which should not have room before 25 h; those"
-        " that have room would take 2 h. The guard lets go of it in 34 min; then it goes to one of those."
+        " that have room would take 2 h. The guard lets go of it in 34 min, or when more such work waits;"
+        " then it goes to one of those."
     )
 
 
@@ -706,6 +708,105 @@ def test_what_tries_said_and_how_often_it_was_lost(fit: Pool, clock: Clock) -> N
     complete(fit, status="failed", error="ValueError: still no")
     answer = ask(fit)
     assert (answer.code, answer.error) == (Code.DEAD, "ValueError: still no")
+
+
+def starts_in_s(answer: Why) -> float:
+    """When it should start, by the means."""
+    assert answer.outlook is not None
+    assert answer.outlook.starts_in is not None
+    return answer.outlook.starts_in.low_s
+
+
+def test_whoever_is_barred_is_no_room_for_it(fit: Pool, clock: Clock) -> None:
+    tried(fit, clock)
+    # b1 was to take 60 s, of which 6 have gone; a1, on which it failed, has nothing to do.
+    assert starts_in_s(ask(fit)) == pytest.approx(54)
+
+
+def test_whoever_gave_it_back_is_no_room_for_it_yet(fit: Pool, clock: Clock) -> None:
+    avoided(fit, clock)
+    answer = ask(fit)
+    assert starts_in_s(answer) == answer.due_in_s == 10
+
+
+def test_a_preferred_agent_that_the_guard_holds_off_is_said_to_be_guarded(fit: Pool) -> None:
+    beat(fit, "fast", speed=8.0)
+    beat(fit, "slow", speed=0.5)
+    submit(fit, "b1", make_task("t1", prefer_agent="slow"))
+    assign(fit, "b1", "fast")
+    answer = ask(fit)
+    assert (answer.code, answer.prefers, answer.unmet) == (Code.GUARDED, "slow", "guarded")
+
+
+@pytest.mark.parametrize("strategy", ["fit", "best_match"])
+def test_a_preferred_agent_that_is_kept_free_is_said_to_be(
+    redis_client: redis.Redis, clock: Clock, strategy: str
+) -> None:
+    pool = Pool.create(redis_client, "p", PoolSettings(strategy=strategy), clock=clock)
+    serve(pool)
+    beat(pool, "a1", max_concurrent=4)
+    wish = make_task("t1", priority="low", prefer_agent="a1")
+    submit(pool, "b1", make_task("large", cost=4, prefer_agent="a1"), wish)
+    assign(pool, "b1")
+    answer = ask(pool)
+    assert (answer.code, answer.prefers, answer.unmet) == (Code.RESERVED, "a1", "kept free")
+    assert ask(pool, "large").unmet == "full"
+
+
+def test_a_paused_role_says_so_of_tasks_that_nobody_could_have_besides(fit: Pool) -> None:
+    submit(fit, "t1", make_task("t2", requires={"go": 1}))
+    pause(fit, "dev")
+    answer = ask(fit)
+    assert (answer.code, answer.besides) == (Code.ROLE_PAUSED, Code.NO_AGENTS)
+    beat(fit, "a1")
+    answers = [ask(fit, task) for task in ("t1", "t2")]
+    assert {answer.code for answer in answers} == {Code.ROLE_PAUSED}
+    assert [answer.besides for answer in answers] == [None, Code.UNPLACEABLE]
+
+
+def test_skills_that_no_one_agent_has_together(fit: Pool) -> None:
+    beat(fit, "a1", skills={"go": 3})
+    beat(fit, "a2", skills={"gpu": 3})
+    submit(fit, make_task(requires={"gpu": 2, "go": 1}))
+    assert ask(fit).text == (
+        "No live agent of role dev could ever have it: 2 without the skills; it needs all of go 1, gpu 2 in"
+        " one agent."
+    )
+
+
+def test_by_which_limit_it_expired(fit: Pool, clock: Clock) -> None:
+    submit(
+        fit,
+        make_task("t1", max_wait_s=90),
+        make_task("t2", expires_at=later(60)),
+        make_task("t3", max_wait_s=30, expires_at=later(60)),
+        make_task("t4", max_wait_s=90, expires_at=later(60)),
+        # Blocked, it waits for nobody: only expires_at counts.
+        make_task("t5", max_wait_s=30, expires_at=later(60), depends_on=("t1",)),
+    )
+    for _ in range(3):
+        clock.advance(31)
+        expire(fit)
+    said = {
+        task: (one.expired_by, one.text)
+        for task in ("t1", "t2", "t3", "t4", "t5")
+        if (one := ask(fit, task)).reason == "expired"
+    }
+    waited = "It is dead (expired after its max_wait_s of {} s) and will not be tried again."
+    moment = "It is dead (expired at its expires_at) and will not be tried again."
+    assert said == {
+        "t1": ("max_wait_s", waited.format(90)),
+        "t2": ("expires_at", moment),
+        "t3": ("max_wait_s", waited.format(30)),
+        "t4": ("expires_at", moment),
+        "t5": ("expires_at", moment),
+    }
+
+
+def test_a_reason_that_says_nothing_more_is_not_said_twice(fit: Pool) -> None:
+    submit(fit, "t1")
+    cancel(fit, ["t1"])
+    assert ask(fit).text == "It was cancelled."
 
 
 def test_when_it_expires(fit: Pool, clock: Clock) -> None:

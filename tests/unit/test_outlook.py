@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from balancer.core.effort import left_s
@@ -12,7 +14,7 @@ from balancer.core.explain.picture import Ahead, Picture, Running, Seen
 from balancer.core.fleet import Fleet
 from balancer.core.lanes import AgentClass, Lane
 from balancer.core.settings import PoolSettings
-from balancer.core.view import FreeAgent, Head, LaneView, RoleView, View
+from balancer.core.view import FreeAgent, Head, LaneView, Named, RoleView, View
 
 NOW_MS = 1_760_000_000_000
 LANE, OTHER = Lane("dev", "bug", 1), Lane("dev", "docs", 1, requires=(("go", 1),))
@@ -147,3 +149,28 @@ def test_pools_of_any_strategy_have_one(strategy: str) -> None:
     outlook, guard = waiting_outlook(judge)
     assert outlook is not None
     assert guard is None
+
+
+def passed_over(shown: Picture, **lane: Any) -> Picture:
+    """The same task, with agents in its past."""
+    past = shown.lane._replace(**lane)
+    (role,) = shown.view.roles
+    named = {seen.agent.id: Named(CLASS, seen.agent) for seen in shown.agents}
+    role = role._replace(lanes=[LaneView(past, shown.size, [shown.head])], named=named)
+    return shown._replace(lane=past, view=View(NOW_MS, False, [role]))
+
+
+def test_an_agent_on_which_it_failed_is_no_room_for_it() -> None:
+    shown = picture(("a1", 0), ("a2", 2), ahead=[], running=[Running("a2", 2, 0, 60, 90)])
+    assert outlook(shown)[0] == span(0, 0)
+    assert outlook(passed_over(shown, tried=("a1",))) == (span(60, 90), span(160, 240))
+    # Where all have failed it, they may have it again.
+    assert outlook(passed_over(shown, tried=("a1", "a2")))[0] == span(0, 0)
+
+
+def test_an_agent_that_gave_it_back_is_no_room_until_it_may_again() -> None:
+    avoid: dict[str, Any] = {"avoid": ("a1",), "avoid_until_ms": NOW_MS + 10_000}
+    later = picture(("a1", 0), ("a2", 2), ahead=[], running=[Running("a2", 2, 0, 60, 90)])
+    assert outlook(passed_over(later, **avoid)) == (span(10, 10), span(110, 160))
+    sooner = picture(("a1", 0), ("a2", 2), ahead=[], running=[Running("a2", 2, 0, 3, 4)])
+    assert outlook(passed_over(sooner, **avoid)) == (span(3, 4), span(103, 154))

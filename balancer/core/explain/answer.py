@@ -169,6 +169,9 @@ class Why(_Part):
     max_wait_s: float | None = Field(
         default=None, description="dead when no agent had it so long after it was ready"
     )
+    expired_by: str | None = Field(
+        default=None, description="of a task that expired: by expires_at, or max_wait_s"
+    )
     tried: tuple[str, ...] = Field(default=(), description="the agents on which it failed")
     tried_void: bool = Field(
         default=False,
@@ -232,7 +235,8 @@ class Why(_Part):
     )
     besides: Code | None = Field(
         default=None,
-        description="unserved, undecided: what would keep it waiting besides, by what is known of its role",
+        description="unserved, undecided, role_paused: what would keep it waiting besides, by what is known of its"
+        " role; role_paused: only where no agent could have it",
     )
     strategy: str = Field(default="", description="undecided: the strategy that cannot be loaded")
     outlook: Outlook | None = None

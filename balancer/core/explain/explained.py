@@ -47,7 +47,8 @@ def pending(settings: PoolSettings, picture: Picture, is_decided: bool, **task: 
         if is_decided:
             raise
         return told(Code.UNDECIDED, **task, strategy=strategy)
-    code, besides = judge.code(), None
+    code = judge.code()
+    besides = judge.nobody() if code is Code.ROLE_PAUSED else None
     outlook, guard = waiting_outlook(judge)
     if not picture.is_served:
         # Nothing is given to anybody, nor is heard what agents say, whatever stands in its way besides.

@@ -85,16 +85,21 @@ class Judge:
 
     def code(self) -> Code:
         """The reason."""
-        picture = self.picture
-        if picture.is_paused:
+        if self.picture.is_paused:
             return Code.ROLE_PAUSED
-        if not picture.live:
-            return Code.NO_AGENTS
-        if not self.suitable and not self.units():
-            return Code.NOT_ACCEPTING if self.may else Code.UNPLACEABLE
+        if nobody := self.nobody():
+            return nobody
         if self.goes_to():
             return Code.PLACING
         return self._code_of_free() if self.free else self._code_of_none_free()
+
+    def nobody(self) -> Code | None:
+        """Why no agent at all could have it, busy or not; None when one could."""
+        if not self.picture.live:
+            return Code.NO_AGENTS
+        if not self.suitable and not self.units():
+            return Code.NOT_ACCEPTING if self.may else Code.UNPLACEABLE
+        return None
 
     def _code_of_free(self) -> Code:
         unguarded = [seen for seen in self.free if not self.is_guarded(seen)]

@@ -15,6 +15,7 @@ from balancer.core.explain.answer import Guard, Outlook, Span
 from balancer.core.explain.judge import Judge
 from balancer.core.explain.picture import Running, Seen
 from balancer.core.lanes import feasible
+from balancer.core.plan.rules import Rule, bars
 
 #: Most units that are followed one by one.
 MOST_UNITS = 4_096
@@ -42,6 +43,7 @@ def waiting_outlook(judge: Judge) -> tuple[Outlook | None, Guard | None]:
         if seen.agent.id not in held
         and seen.agent.health >= judge.settings.min_health
         and not judge.is_failing(seen)
+        and _barred(judge, seen) is not Rule.TRIED
     ]
     if hold is None:
         outlook = _outlook(_served(judge, serving)) if serving else None
@@ -59,6 +61,11 @@ def waiting_outlook(judge: Judge) -> tuple[Outlook | None, Guard | None]:
     if p90 is None or p90.starts_s > lapse_s:
         p90 = _Stay(lapse_s, lapse_s + here_p90_s)
     return _outlook((mean, p90)), guard
+
+
+def _barred(judge: Judge, seen: Seen) -> Rule | None:
+    """What the past of the task has against this agent."""
+    return bars(judge.lane, seen.agent, judge.now_ms)
 
 
 class _Stay(NamedTuple):
@@ -127,6 +134,8 @@ def _busy_s(judge: Judge, serving: list[Seen], *, late: bool) -> list[float]:
     leases: dict[str, list[Running]] = defaultdict(list)
     for lease in judge.picture.running:
         leases[lease.agent].append(lease)
+    # Those that gave the task back are passed over for so long, whatever room they have.
+    avoided_s = max(0.0, judge.lane.avoid_until_ms / 1e3 - judge.now_ms / 1e3)
     out: list[float] = []
     for seen in serving:
         agent, busy = seen.agent, list[float]()
@@ -135,7 +144,9 @@ def _busy_s(judge: Judge, serving: list[Seen], *, late: bool) -> list[float]:
             busy += [left_s(lease.elapsed_s, expected_s)] * lease.cost
         # Leases that were not read are taken to be fresh ones.
         busy += [judge.role.service_s] * (agent.used - len(busy))
-        out += [*busy[: agent.max_concurrent], *[0.0] * (agent.max_concurrent - len(busy))]
+        free = [*busy[: agent.max_concurrent], *[0.0] * (agent.max_concurrent - len(busy))]
+        least_s = avoided_s if _barred(judge, seen) is Rule.AVOIDED else 0.0
+        out += [max(least_s, at_s) for at_s in free]
         if len(out) >= MOST_UNITS:
             break
     return out

@@ -49,10 +49,18 @@ def _unmet(judge: Judge, wish: Preference) -> str | None:
         return excluded
     if isinstance(strategy, Fit):
         is_far = PREFERRED * _fitness(judge, seen) < max(_fitness(judge, one) for one in judge.free)
-        return f"over {PREFERRED:g} times slower" if is_far else None
+        return f"over {PREFERRED:g} times slower" if is_far else _withheld(judge, seen)
     best = max(_score(judge, strategy, one) for one in judge.free)
     is_far = _score(judge, strategy, seen) + bonus(best) < best
-    return "its score is over a third below the best" if is_far else None
+    return "its score is over a third below the best" if is_far else _withheld(judge, seen)
+
+
+def _withheld(judge: Judge, seen: Seen) -> str | None:
+    """Why it does not get the task although it may have it, and suits it."""
+    if judge.is_guarded(seen):
+        return "guarded"
+    is_kept = judge.plan.kept == seen.agent.id
+    return "kept free" if is_kept and judge.plan.kept_for != judge.picture.head.task else None
 
 
 def _score(judge: Judge, strategy: Strategy, seen: Seen) -> float:

@@ -33,8 +33,8 @@ SENTENCES: Mapping[Code, str] = {
     Code.ASSIGNED: "Agent {agent} has held it for {granted} (try {attempt}).",
     Code.CANCELLING: "Agent {agent} holds it and was asked to stop; it ends cancelled.",
     Code.COMPLETED: "It is completed: agent {agent} did it in {took} (try {attempt}).",
-    Code.DEAD: "It is dead ({reason}) and will not be tried again{tries}.",
-    Code.CANCELLED: "It was cancelled ({reason}){tries}.",
+    Code.DEAD: "It is dead ({reason}{limit}) and will not be tried again{tries}.",
+    Code.CANCELLED: "It was cancelled{because}{tries}.",
 }
 
 #: What an agent is that a rule keeps from the task, or that accepts no work.
@@ -76,6 +76,9 @@ def _shortage(why: Why) -> str:
         else f"{skill} {why.requires[skill]} (nobody has any)"
         for skill, best in sorted(why.best_levels.items())
     ]
+    if why.excluded.get("skill") and not short:
+        levels = [f"{skill} {level}" for skill, level in sorted(why.requires.items())]
+        short = [f"all of {', '.join(levels)} in one agent"]
     needs = [*short, *([count(why.cost, "unit")] if why.excluded.get("size") else [])]
     return f"; it needs {', '.join(needs)}" if needs else ""
 
@@ -142,8 +145,16 @@ def _lapse(why: Why) -> str:
         return ""
     until = seconds(guard.lapses_in_s)
     if guard.is_in_time:
-        return f"It waits for the faster ones for {until} at most."
-    return f"The guard lets go of it in {until}; then it goes to one of those."
+        return f"It waits for the faster ones for {until} at most, or until more such work waits."
+    return f"The guard lets go of it in {until}, or when more such work waits; then it goes to one of those."
+
+
+def _limit(why: Why) -> str:
+    if why.expired_by is None:
+        return ""
+    if why.expired_by == "expires_at":
+        return " at its expires_at"
+    return f" after its max_wait_s of {seconds(why.max_wait_s)}"
 
 
 def _tries(why: Why) -> str:
@@ -195,5 +206,7 @@ _PARTS: Mapping[str, Callable[[Why], object]] = {
     "granted": lambda why: seconds(why.granted_s),
     "took": lambda why: seconds(why.took_s),
     "reason": lambda why: why.reason or "no reason given",
+    "because": lambda why: "" if why.reason in ("", Code.CANCELLED) else f" ({why.reason})",
+    "limit": _limit,
     "tries": _tries,
 }
