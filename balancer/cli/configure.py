@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from balancer.cli import options, output
+from balancer.cli.again import repeated
 from balancer.core.errors import InvalidInput
 
 Ageing = Annotated[
@@ -94,7 +95,7 @@ def configure(
     else:
         output.write("nothing changed")
     for warning in warnings if not as_json else ():
-        output.note(f"warning: {warning}")
+        output.note(f"warning: {repeated(warning)}")
 
 
 def _say(changes: dict[str, Any], text: str) -> None:

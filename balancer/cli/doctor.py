@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from balancer.cli import errors, options, output
+from balancer.cli.again import repeated
 from balancer.core.errors import InvalidInput
 from balancer.log import printable
 
@@ -69,4 +70,4 @@ def _genesis(text: str | None) -> str | None:
 def _tell(finding: Finding) -> None:
     output.write(f"{finding.level.value:<4}  {finding.check:<11}  {printable(finding.found)}")
     if finding.advice:
-        output.write(f"{'':19}-> {printable(finding.advice)}")
+        output.write(f"{'':19}-> {printable(repeated(finding.advice))}")

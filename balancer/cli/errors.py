@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from balancer.cli.again import repeated
 from balancer.cli.output import json_text, note
 from balancer.core.errors import BalancerError, WaitTimeout
 from balancer.log import printable, without_secrets
@@ -51,6 +52,7 @@ def tell(
     code: str, message: str, hint: str = "", retryable: bool = False, *, as_json: bool, **more: str
 ) -> None:
     """An error on stderr, as text or as JSON; `more` is for JSON only."""
+    hint = repeated(hint)
     lines = without_secrets(message)[:LONGEST].splitlines() or [""]
     message = "\n".join(printable(line) for line in lines)
     if as_json:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from balancer.cli import again
 from balancer.core.errors import InvalidInput, Unavailable
 from balancer.log import without_secrets
 
@@ -108,6 +109,7 @@ def _told(function: Callable[..., None]) -> Callable[..., None]:
     def command(config: str | None = None, **given: Any) -> None:
         from balancer.config import Flag, load
 
+        again.remember(config, given.get("redis_url"), given.get("pool"))
         loaded = load(config, [Flag(*_FLAGS[name], given[name]) for name in flags])
         given |= {"redis_url": loaded.redis_url, "pool": loaded.pool} | {"config": loaded}
         function(**{name: given.get(name) for name in signature.parameters})

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from balancer.cli import options, output
+from balancer.cli.again import repeated
 from balancer.core.errors import InvalidInput, NotFound
 
 if TYPE_CHECKING:
@@ -51,14 +52,16 @@ def ls(
             output.note("no roles")
         for queue in found[:limit]:
             if queue.pending and not queue.agents:
+                start = repeated(f"worker run --role {queue.role} -- PROGRAM")
                 output.note(
                     f"{queue.role}: {output.count(queue.pending, 'pending task')} and no live agent;"
-                    f" start one: worker run --role {queue.role} -- PROGRAM"
+                    f" start one: {start}"
                 )
             if queue.unplaceable:
                 output.note(
                     f"{queue.role}: {output.count(queue.unplaceable, 'pending task')} unplaceable, no agent that"
-                    f" takes work could have {queue.unplaceable_task}; `balancer task why` says more"
+                    f" takes work could have {queue.unplaceable_task};"
+                    f" {repeated(f'balancer task why {queue.unplaceable_task}')} says more"
                 )
     if len(found) > limit:
         output.note(f"the first {limit} of {len(found)} roles; --limit shows more")

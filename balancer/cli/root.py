@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from balancer.cli import agent, config, errors, options, output, pool, queue, task
+from balancer.cli import again, agent, config, errors, options, output, pool, queue, task
 from balancer.cli.configure import configure
 from balancer.cli.demo import demo
 from balancer.cli.dev import dev
@@ -91,6 +91,7 @@ def run(arguments: Sequence[str]) -> int:
 
 def _run(arguments: Sequence[str], as_json: bool) -> int:
     command = typer.main.get_command(app)
+    again.remember()
     try:
         code = command.main(arguments, prog_name="balancer", standalone_mode=False)
     except BalancerError as error:

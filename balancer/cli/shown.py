@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from balancer.cli import output
+from balancer.cli.again import repeated
 
 if TYPE_CHECKING:
     from balancer.cli.waits import Waits
@@ -57,7 +58,7 @@ def show_status(
         "requires": figures(status.requires),
         "prefers": _preference(status),
         "failed on": failed_on(agents, is_void),
-        "waits": waits.text if waits else None,
+        "waits": repeated(waits.text) if waits else None,
         "agent": status.agent,
         "attempt": status.attempt or None,
         "failures": f"{status.failures} of {status.max_failures}" if status.failures else None,

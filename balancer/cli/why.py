@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from balancer.cli import output
+from balancer.cli.again import repeated
 from balancer.cli.shown import failed_on
 from balancer.log import printable
 
@@ -21,7 +22,7 @@ def show_why(why: Why, as_json: bool) -> None:
         return
     output.write(printable(why.text))
     if why.helps:
-        output.write(f"-> {printable(why.helps)}")
+        output.write(f"-> {printable(repeated(why.helps))}")
     rows = {
         "reason": why.code.value,
         "besides": why.besides.value if why.besides else None,

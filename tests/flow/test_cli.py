@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -21,7 +22,7 @@ from balancer.ledger.pool import Pool
 from balancer.protocol.connect import connect
 from balancer.service import Service
 from tests.ledger.test_pace_ends import fail
-from tests.support.factories import assign, beat, complete, submit
+from tests.support.factories import assign, beat, complete, make_task, submit
 from worker import Agent, TaskContext
 
 #: Nobody listens on the discard port.
@@ -419,7 +420,7 @@ def test_no_such_pool(balancer: Command, pool: Pool) -> None:
     answer = balancer("status", "--pool", "elsewhere")
     assert answer.code == 4
     assert "there is no pool 'elsewhere'" in answer.err
-    assert "hint: start `balancer serve`" in answer.err
+    assert "hint: start `balancer serve --pool elsewhere`" in answer.err
 
 
 def test_interrupted_is_130(balancer: Command, pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -552,3 +553,35 @@ def test_the_help_lists_every_command(balancer: Command) -> None:
 
 def test_version(balancer: Command) -> None:
     assert set(balancer("version", "--json").data) == {"balancer", "python", "redis-py"}
+
+
+def test_commands_that_are_printed_say_again_which_pool(
+    balancer: Command, pool: Pool, server: EmbeddedRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is printed works as it is: flags that were given are repeated, an address with a password is not."""
+    submit(pool, "t1", make_task("t2", depends_on=("t1",)))
+    beat(pool, "a1")
+    # The environment needs no repeating.
+    assert balancer("task", "why", "t2").out.splitlines()[1] == "-> balancer task why t1"
+    monkeypatch.setenv("BALANCER_POOL", "another")
+    flags = ("--pool", pool.name)
+    told = balancer("task", "why", "t2", *flags).out.splitlines()[1].split()
+    assert told == ["->", "balancer", "task", "why", *flags, "t1"]
+    assert balancer(*told[2:]).code == 0
+    assert f"balancer task why --pool {pool.name} t1 says why" in (
+        balancer("task", "show", "t1", *flags).out
+    )
+    monkeypatch.delenv("BALANCER_REDIS_URL")
+    both = ("--redis-url", server.url, *flags)
+    url = shlex.quote(server.url)
+    late = shlex.split(
+        balancer("submit", "--role", "dev", "--wait", "0", *both, "--json").error["hint"]
+    )
+    assert late[:-1] == ["balancer", "task", "show", *both]
+    assert balancer(*late[1:]).code == 0
+    missing = balancer("task", "why", "t1", "--redis-url", server.url, "--pool", "nobody")
+    assert f"`balancer serve --redis-url {url} --pool nobody`" in missing.err
+    start = balancer("submit", "--role", "ops", *both)
+    assert start.code == 0
+    started = f"worker run --redis-url {url} --pool {pool.name} --role ops -- PROGRAM"
+    assert started in balancer("queue", "ls", *both).err

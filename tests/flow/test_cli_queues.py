@@ -151,7 +151,10 @@ def test_queue_is_paused_and_resumed(balancer: Command, pool: Pool) -> None:
     assert balancer("submit", "--role", "dev").err == "the queue of role dev is paused\n"
     assert balancer("queue", "resume", "dev").err == "the queue of dev is open\n"
     assert balancer("queue", "resume", "dev", "--json").data == {"role": "dev", "queue": "open"}
-    assert "for an agent of role dev" in balancer("task", "show", task_id, "--json").data["waits"]
+    assert (
+        "0 of 1 unit of role dev are used"
+        in balancer("task", "show", task_id, "--json").data["waits"]
+    )
 
 
 def test_roles_with_work_and_no_agent_are_told(balancer: Command, pool: Pool) -> None:
