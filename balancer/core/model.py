@@ -255,7 +255,8 @@ class Agent(BaseModel):
     health: float = Field(ge=0, le=1, description="1 fresh heartbeat ... 0.2 past its TTL")
     state: AgentState
     mode: str = Field(
-        description="what it says of itself; silent while it is not known whether it lives"
+        description="what it says of itself; late while it has not been heard of for too long to be given work, silent"
+        " while it is not known whether it lives"
     )
     admin: Admin = Field(
         default=Admin.NONE,

@@ -5,7 +5,7 @@
 -- Returns per heartbeat: outcome
 -- Outcomes joined, ok, changed, new_boot, stale, other_boot, too_many_agents, too_many_roles, retired, bad
 -- Keeps   a heartbeat never changes n, and used only for a task that must be alone; older entries, seqs and boots change nothing
--- Uses    agent, waiting, task, tries, boots, classes, gate, kept
+-- Uses    agent, waiting, task, tries, late, boots, classes, gate, kept
 local max_losses, at, beats = int(ARGV[5], 1, 100, 'max_losses'), 5, {}
 local function arg()
   at = at + 1
@@ -18,7 +18,7 @@ while at < #ARGV do
   if not string.match(b.entry, '^%d+%-%d+$') then bad('entry: ' .. b.entry .. ' is not a stream id') end
   if b.kind ~= 'bad' and b.kind ~= 'beat' then bad('kind: ' .. b.kind) end
   if b.kind == 'beat' and not string.find(' running stopping stopped ', ' ' .. b.mode .. ' ', 1, true) then bad('mode: ' .. b.mode) end
-  if b.kind == 'beat' then b.ttl_ms = ttl_of(b.d) end
+  if b.kind == 'beat' then b.patience_ms = patience_of(b.d) end
   beats[#beats + 1] = b
 end
 if #beats > 100 then bad('heartbeats: at most 100 a call') end
@@ -88,7 +88,7 @@ local function apply(b)
     class_members(b.class, 1)
     redis.call('HSET', K.classdef, b.class, b.def)
   end
-  if is_live and (not was_live or b.max > a.max or (a.mode ~= 'running' and b.mode == 'running')) then a.freed_us = now_us end
+  if is_live and (not was_live or b.max > a.max or (a.mode ~= 'running' and a.mode ~= 'late' and b.mode == 'running')) then a.freed_us = now_us end
   a.role, a.class, a.max, a.mode, a.state = b.role, b.class, b.max, b.mode, is_live and 'live' or 'stopped'
   local ms = tonumber(string.match(b.entry, '^%d+'))
   a.beat_ms = ms > now_ms + 2000 and now_ms or ms
@@ -103,7 +103,7 @@ local function apply(b)
     event('agent_' .. outcome, '-', a.id, a.mode)
   end
   if is_live then
-    alive[a.id], timers[a.id] = a.beat_ms, due and now_ms or math.min(a.beat_ms + b.ttl_ms, retires_ms(a) or math.huge)
+    alive[a.id], timers[a.id] = a.beat_ms, due and now_ms or math.min(a.beat_ms + b.patience_ms, retires_ms(a) or math.huge)
     if not was_live then redis.call('ZREM', K.gone, a.id) end
   else
     alive[a.id], timers[a.id] = nil, now_ms

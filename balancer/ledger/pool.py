@@ -231,6 +231,7 @@ def stored_settings(settings: PoolSettings) -> list[Arg]:
     order_by = QueueOrder.of(settings, queue_of(strategy)).packed()
     bounds: list[Arg] = ["max_cost", settings.max_cost, "max_pending", settings.max_pending]
     bounds += ["min_success", round(10_000 * settings.min_success)]
+    bounds += ["min_health", math.ceil(10_000 * settings.min_health)]
     bounds += ["timeout_permille", round(1_000 * settings.run_timeout_factor)]
     bounds += ["min_timeout_s", math.ceil(settings.min_run_timeout_s)]
     for role, own in settings.roles.items():

@@ -4,8 +4,8 @@
 -- Returns {verdict, requeued, ended, more (0, 1)}
 -- Outcomes lost, gone, rebooted, alive, in_grace, must_retire, unknown
 -- Keeps   silence is judged only against heartbeats that were applied; reclaimed work keeps its place;
---      a task whose next loss would be its last waits to be alone, so that one beside a task that kills agents does not die of it
--- Uses    agent, waiting, task, tries
+--      who is late with its heartbeats is not free; a task whose next loss would be its last waits to be alone, so that one beside a task that kills agents does not die of it
+-- Uses    agent, waiting, task, tries, late
 local id, max_losses = ARGV[4], int(ARGV[5], 1, 100, 'max_losses')
 local a = load_agent(id)
 if a and must_retire(a) then return { 'must_retire', 0, 0, 0 } end
@@ -16,11 +16,21 @@ local function look_again(at_ms) redis.call('ZADD', K.agent_timers, str(at_ms), 
 
 local verdict, grace_until_ms = 'gone', nil
 local said = redis.call('HMGET', k_agent(id), 'beat_ms', 'd')
-local beat_ms, ttl_ms = tonumber(said[1]), tonumber(string.match(said[2], '^%d+'))
+local ttl_ms, interval_ms = string.match(said[2], '^(%d+)|(%d+)|')
+local beat_ms, next_ms = tonumber(said[1]), late_ms(tonumber(ttl_ms), tonumber(interval_ms))
+ttl_ms = tonumber(ttl_ms)
 if a.state == 'live' then
   local meta = redis.call('HMGET', KEYS[1], 'hb_mark_ms', 'grace_until_ms')
   local silence = math.min(tonumber(meta[1]), now_ms) - math.min(beat_ms, now_ms)
   verdict = 'rebooted'
+  if silence >= next_ms and next_ms < ttl_ms then
+    -- Still trusted with what it has, but those who are late would be the least loaded, and hide the others from a bounded view.
+    if a.mode == 'running' then
+      a.mode = 'late'
+      redis.call('HSET', k_agent(id), 'mode', 'late')
+    end
+    next_ms = ttl_ms
+  end
   if silence > ttl_ms then
     if now_ms < tonumber(meta[2]) then
       -- No verdict yet, but nothing new either: the free index holds those who can be heard.
@@ -68,7 +78,7 @@ if verdict == 'rebooted' and requeued + ended == 0 then verdict = grace_until_ms
 if left == 1 then
   look_again(now_ms)
 elseif a.state == 'live' then
-  look_again(math.min(grace_until_ms or math.max(beat_ms + ttl_ms, now_ms) + 1, retires_ms(a) or math.huge))
+  look_again(math.min(grace_until_ms or math.max(beat_ms + next_ms, now_ms) + 1, retires_ms(a) or math.huge))
 end
 save_tasks()
 save_agents()

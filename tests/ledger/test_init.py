@@ -35,8 +35,8 @@ def test_create_writes_identity_settings_and_streams(redis_client: redis.Redis) 
         "wb:{p}:settings": {
             "json": settings.model_dump_json(),
             "order_by": "head_start|0|3600000000|600000000|60000000|0", "max_cost": "20", "max_cost:dev": "7",
-            "max_pending": "90", "max_pending:dev": "8", "min_success": "2000", "timeout_permille": "0",
-            "min_timeout_s": "60",
+            "max_pending": "90", "max_pending:dev": "8", "min_success": "2000", "min_health": "5000",
+            "timeout_permille": "0", "min_timeout_s": "60",
         },
         "wb:{p}:heartbeats": {"groups": {"balancer": 0}},
         "wb:{p}:completions": {"groups": {"balancer": 0}},

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from typing import Any
 
 import pytest
 
+from balancer.core.health import health
 from balancer.core.lanes import AgentClass, Lane, class_definition, lane_definition
 from balancer.ledger import Pool
 from balancer.ledger import beat as beats
 from balancer.ledger import reclaim as reclaims
+from balancer.ledger.configure import configure
 from balancer.ledger.reclaim import reclaim
+from balancer.ledger.tick import tick
 from tests.support.factories import (
     GONE,
     NOW_MS,
@@ -25,6 +30,7 @@ from tests.support.factories import (
     commit,
     complete,
     drain,
+    dump,
     entries,
     fields,
     make_task,
@@ -352,3 +358,138 @@ def test_silence_while_nobody_was_heard_is_no_silence(virtual_pool: Pool, clock:
     clock.advance(20)
 
     assert reclaim(virtual_pool, "a1").outcome == "alive"
+
+
+# --- late agents ---
+
+DAY_MS = 86_400_000
+
+
+def sweep(pool: Pool) -> None:
+    """What is due about agents."""
+    for agent in tick(pool).agents:
+        reclaim(pool, agent)
+
+
+def asks_for(pool: Pool, least: float) -> None:
+    configure(pool, pool.settings.model_copy(update={"min_health": least}))
+
+
+def test_who_is_late_hides_nobody(virtual_pool: Pool, clock: Clock) -> None:
+    """Those who get nothing hold least, so they stand first in the index that a bounded view reads."""
+    asks_for(virtual_pool, 0.8)
+    facts: dict[str, Any] = {"ttl_ms": 900_000, "interval_ms": 60_000}
+    for n in range(4):
+        beat(virtual_pool, f"late{n}", **facts)
+    clock.advance(300)
+    for n in range(20):
+        beat(virtual_pool, f"fine{n}", **facts)
+    submit(virtual_pool, "t1")
+    assert drain(virtual_pool) == {}
+
+    sweep(virtual_pool)
+
+    assert drain(virtual_pool) == {"t1": "fine0"}
+
+
+def test_who_is_late_keeps_what_it_has_and_is_free_again_when_it_is_heard(
+    virtual_pool: Pool, clock: Clock
+) -> None:
+    asks_for(virtual_pool, 0.8)
+    beat(virtual_pool, max_concurrent=2)
+    submit(virtual_pool, "t1")
+    assign(virtual_pool)
+    clock.advance(10)
+    beats.beat(virtual_pool, [], caught_up=True)
+    assert tick(virtual_pool).agents == ["a1"]
+    due = dump(virtual_pool.client)
+
+    with changes(virtual_pool) as seen:
+        assert reclaim(virtual_pool, "a1") == ("alive", 0, 0, False)
+
+    assert seen.state == {
+        "agent_timers a1": NOW_MS + 15_001,
+        "agent:a1 mode": "late",
+        f"free:{CLASS} a1": GONE,
+        f"fc:dev {CLASS}": GONE,
+        f"capacity:dev {CLASS}": GONE,
+        "role:dev fleet_ver": "2",
+    }
+    assert not seen.events
+    with changes(virtual_pool) as again:
+        assert reclaim(virtual_pool, "a1") == ("alive", 0, 0, False)
+    assert again.nothing
+
+    assert beat(virtual_pool, max_concurrent=2) == "changed"
+
+    # It has been idle all the time: its place is the old one.
+    for key in (virtual_pool.keys.free(CLASS), virtual_pool.keys.capacity("dev")):
+        assert dump(virtual_pool.client)[key] == due[key]
+    assert virtual_pool.client.zscore(virtual_pool.keys.agent_timers, "a1") == NOW_MS + 20_000
+
+
+@pytest.mark.parametrize("least", [0.0, 0.2, 0.3, 0.5, 0.51, 0.8, 0.800_01, 1.0])
+@pytest.mark.parametrize(
+    ("ttl_ms", "interval_ms"),
+    [(15_000, 5_000), (16_001, 8_000), (900_000, 60_000), (DAY_MS, 9_000)],
+)
+def test_late_is_who_is_not_healthy_enough_for_a_plan(
+    virtual_pool: Pool, clock: Clock, least: float, ttl_ms: int, interval_ms: int
+) -> None:
+    asks_for(virtual_pool, least)
+    beat(virtual_pool, ttl_ms=ttl_ms, interval_ms=interval_ms)
+    steps_ms = (1.5 * interval_ms, ttl_ms * 2 / 3, 60_000, 300_000, 900_000)
+    ages = [math.ceil(at) for at in steps_ms if at < ttl_ms]
+    ages = [at for at in ages if health(at, interval_ms, ttl_ms) < least]
+    first_ms = min(ages, default=ttl_ms)
+    assert health(first_ms - 1, interval_ms, ttl_ms) >= least
+    at_ms = virtual_pool.client.zscore(virtual_pool.keys.agent_timers, "a1")
+    assert at_ms == NOW_MS + first_ms
+
+    clock.advance((first_ms - 1) / 1000)
+    beats.beat(virtual_pool, [], caught_up=True)
+    reclaim(virtual_pool, "a1")
+    assert virtual_pool.client.hget(virtual_pool.keys.agent("a1"), "mode") == "running"
+
+    clock.advance(0.001)
+    beats.beat(virtual_pool, [], caught_up=True)
+    assert reclaim(virtual_pool, "a1").outcome == "alive"
+    mode = virtual_pool.client.hget(virtual_pool.keys.agent("a1"), "mode")
+    assert mode == ("late" if ages else "running")
+
+
+def test_who_is_late_is_lost_at_the_end_of_its_ttl(virtual_pool: Pool, clock: Clock) -> None:
+    asks_for(virtual_pool, 0.8)
+    beat(virtual_pool)
+    clock.advance(10)
+    beats.beat(virtual_pool, [], caught_up=True)
+    sweep(virtual_pool)
+    clock.advance(5.001)
+    beats.beat(virtual_pool, [], caught_up=True)
+
+    assert reclaim(virtual_pool, "a1") == ("lost", 0, 0, False)
+
+
+def test_who_is_stopping_and_late_is_looked_at_no_more_than_once(
+    virtual_pool: Pool, clock: Clock
+) -> None:
+    asks_for(virtual_pool, 0.8)
+    beat(virtual_pool)
+    beat(virtual_pool, mode="stopping")
+    clock.advance(10)
+    beats.beat(virtual_pool, [], caught_up=True)
+
+    assert reclaim(virtual_pool, "a1") == ("alive", 0, 0, False)
+
+    assert virtual_pool.client.hget(virtual_pool.keys.agent("a1"), "mode") == "stopping"
+    assert virtual_pool.client.zscore(virtual_pool.keys.agent_timers, "a1") == NOW_MS + 15_001
+
+
+def test_settings_of_a_pool_made_before_agents_could_be_late(
+    virtual_pool: Pool, clock: Clock
+) -> None:
+    """Those asked for nothing; they are taken for what the default is."""
+    virtual_pool.client.hdel(virtual_pool.keys.settings, "min_health")
+    beat(virtual_pool, ttl_ms=DAY_MS, interval_ms=60_000)
+
+    assert virtual_pool.client.zscore(virtual_pool.keys.agent_timers, "a1") == NOW_MS + 900_000

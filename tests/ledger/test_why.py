@@ -154,6 +154,21 @@ def health(pool: Pool, clock: Clock) -> str:
     return "The one agent that could have it has not been heard of for too long."
 
 
+def noticed(pool: Pool, clock: Clock) -> str:
+    """As health, once the pool has taken them out of the index."""
+    for agent in ("a1", "a2"):
+        beat(pool, agent, ttl_ms=6_000_000)
+    beat(pool, "a3", ttl_ms=6_000_000)
+    agent_set(pool, "a3", Verb.PAUSE)
+    submit(pool, "t1")
+    clock.advance(900)
+    serve(pool)
+    beat(pool, "other", role="ops")
+    for agent in ("a1", "a2"):
+        reclaim(pool, agent)
+    return "All 2 agents that could have it have not been heard of for too long."
+
+
 def all_busy(pool: Pool, clock: Clock) -> str:
     beat(pool, "a1", max_concurrent=2)
     beat(pool, "a2", max_concurrent=2)
@@ -359,6 +374,17 @@ def test_each_reason_has_its_sentence_and_what_helps(code: Code, fit: Pool, cloc
     sentence = GOLDEN[code](fit, clock)
     answer = ask(fit)
     assert (answer.code, answer.text, answer.helps) == (code, sentence, HELPS.get(code, ""))
+
+
+def test_late_agents_have_the_same_sentence_once_the_pool_has_noticed(
+    fit: Pool, clock: Clock
+) -> None:
+    sentence = noticed(fit, clock)
+    answer = ask(fit)
+    assert (answer.code, answer.text) == (Code.HEALTH, sentence)
+    assert answer.helps == HELPS[Code.HEALTH]
+    assert answer.excluded == {"health": 2, "paused": 1}
+    assert (answer.suitable, answer.goes_to) == (0, None)
 
 
 def test_there_are_words_for_every_reason_and_rule() -> None:

@@ -10,7 +10,7 @@ from collections import Counter
 from typing import Any, NamedTuple
 
 from balancer.core.explain.answer import Better, Code
-from balancer.core.explain.picture import Picture, Seen
+from balancer.core.explain.picture import Picture, Refusal, Seen
 from balancer.core.fleet import BETTER, Ladder
 from balancer.core.lanes import feasible, is_unplaceable
 from balancer.core.plan.fit import Formula, better_takes_s
@@ -98,6 +98,8 @@ class Judge:
         if not self.picture.live:
             return Code.NO_AGENTS
         if not self.suitable and not self.units():
+            if any(seen.refusal is Refusal.LATE for seen in self.may):
+                return Code.HEALTH
             return Code.NOT_ACCEPTING if self.may else Code.UNPLACEABLE
         return None
 

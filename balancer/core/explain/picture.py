@@ -17,6 +17,7 @@ class Refusal(StrEnum):
     PAUSED = "paused"
     RETIRING = "retiring"
     STOPPING = "stopping"
+    LATE = "health"  # what the rule of that name says, once the pool has noticed
     SILENT = "silent"
 
 
@@ -28,6 +29,8 @@ def refusal(mode: str, admin: Admin) -> Refusal | None:
         return Refusal.RETIRING
     if mode == Mode.RUNNING:
         return None
+    if mode == "late":
+        return Refusal.LATE
     return Refusal.STOPPING if mode in (Mode.STOPPING, Mode.STOPPED) else Refusal.SILENT
 
 

@@ -17,7 +17,7 @@ SENTENCES: Mapping[Code, str] = {
     Code.NO_AGENTS: "No agent of role {role} is live{lost}.",
     Code.UNPLACEABLE: "No live agent of role {role} could ever have it: {excluded}{shortage}.",
     Code.NOT_ACCEPTING: "Those of role {role} that could have it take no new work: {excluded}.",
-    Code.HEALTH: "{suitable_agents} {have} not been heard of for too long.",
+    Code.HEALTH: "{unheard} not been heard of for too long.",
     Code.ALL_BUSY: "{suitable_agents} {are} full: {units}{need}{kept}; {place}.",
     Code.TRIED: "It failed on {barred}, and those that have not tried it yet have no room: {excluded}.",
     Code.FAILING: "Those that have room ({barred}) fail nearly all that they try, and the others have none:"
@@ -121,9 +121,21 @@ def _units(why: Why) -> str:
 
 
 def _suitable_agents(why: Why) -> str:
-    if why.suitable == 1:
-        return "The one agent that could have it"
-    return f"All {why.suitable} agents that could have it"
+    return _all_that_could(why.suitable)
+
+
+def _all_that_could(agents: int) -> str:
+    return (
+        "The one agent that could have it"
+        if agents == 1
+        else f"All {agents} agents that could have it"
+    )
+
+
+def _unheard(why: Why) -> str:
+    # Those of which the pool has noticed it are not among the suitable ones.
+    agents = max(why.suitable, why.excluded.get("health", 0))
+    return f"{_all_that_could(agents)} {'has' if agents == 1 else 'have'}"
 
 
 def _faster(why: Why) -> str:
@@ -186,7 +198,7 @@ _PARTS: Mapping[str, Callable[[Why], object]] = {
     "shortage": _shortage,
     "suitable_agents": _suitable_agents,
     "are": lambda why: "is" if why.suitable == 1 else "are",
-    "have": lambda why: "has" if why.suitable == 1 else "have",
+    "unheard": _unheard,
     "barred": lambda why: ", ".join(why.barred),
     "units": _units,
     "need": _need,

@@ -33,11 +33,11 @@ local function refusal(b, a, entry, seq, boots)
   return nil
 end
 
--- The TTL of a packed declaration "ttl_ms|interval_ms|type", once its numbers are checked.
-local function ttl_of(d)
+-- When to look at an agent that is not heard again, in ms from its heartbeat; once the numbers of its packed declaration
+-- "ttl_ms|interval_ms|type" are checked.
+local function patience_of(d)
   local ttl_ms, interval_ms = string.match(d, '^([^|]*)|([^|]*)|')
-  int(interval_ms, 0, 86400000, 'interval_ms')
-  return int(ttl_ms, 0, 604800000, 'ttl_ms')
+  return late_ms(int(ttl_ms, 0, 604800000, 'ttl_ms'), int(interval_ms, 0, 86400000, 'interval_ms'))
 end
 
 -- The leases that a restarted agent resumes count one loss each; the others are orphaned until reclaim takes them back. One whose
