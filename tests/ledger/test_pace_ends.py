@@ -147,6 +147,32 @@ def test_an_agent_that_fails_everything_ends_at_the_slowest(
     assert class_of(virtual_pool, "bad").speed_of("general") < 0.2
 
 
+def test_a_call_eases_few_and_the_next_heartbeats_do_the_rest(
+    virtual_pool: Pool, clock: Clock
+) -> None:
+    """A fleet that was idle for long comes back in several calls, or one of them would take too long."""
+    keys, names = virtual_pool.keys, [f"a{n:02}" for n in range(45)]
+
+    def all_beat() -> int:
+        said = [beat_entry(virtual_pool, heartbeat(name)) for name in names]
+        return sum(one == "changed" for one in beats.beat(virtual_pool, said, caught_up=True))
+
+    all_beat()
+    for name in names:
+        pace = {"pace": "200 -9000 50 9000 1", "pace:general": "151 -9000", "learned": '"":-4'}
+        virtual_pool.client.hset(keys.agent(name), mapping=pace)
+    assert all_beat() == 45
+    clock.advance(1_900)
+
+    assert [all_beat() for _ in range(4)] == [20, 20, 5, 0]
+
+    for name in names:
+        stored = virtual_pool.client.hgetall(keys.agent(name))
+        assert class_of(virtual_pool, name).learned == (("", -3),)
+        assert (stored["pace"], stored["pace:general"]) == ("100 -9000 25 9000 1", "75 -9000")
+    sound(virtual_pool)
+
+
 def test_who_counts_as_slow_and_is_not_tried_for_long_comes_back_step_by_step(
     virtual_pool: Pool, clock: Clock
 ) -> None:

@@ -18,6 +18,7 @@ from balancer.core.view import (
 )
 from balancer.ledger import Pool
 from balancer.ledger import view as views
+from balancer.ledger.configure import configure
 from tests.support.factories import (
     NOW_MS,
     NOW_US,
@@ -365,6 +366,23 @@ def test_view_says_how_an_agent_does_that_a_head_would_rather_have(
     (shown,) = role.classes
     assert [agent.id for agent in shown.agents][-1] == "a7"
     assert (shown.extra, shown.size, len(shown.agents)) == (1, 8, 7)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "named"),
+    [("best_match", {"a1"}), ("fit", {"a1"}), ("round_robin", set()), ("random", set())],
+)
+def test_where_nobody_looks_at_preferences_no_agent_is_read_for_them(
+    virtual_pool: Pool, strategy: str, named: set[str]
+) -> None:
+    configure(virtual_pool, virtual_pool.settings.model_copy(update={"strategy": strategy}))
+    beat(virtual_pool)
+    submit(virtual_pool, make_task(prefer_agent="a1"))
+
+    (role,) = look(virtual_pool).roles
+
+    assert set(role.named) == named
+    assert role.lanes[0].heads[0].preference is not None
 
 
 def test_view_compares_with_all_that_accept_work_and_reads_them_when_they_change(

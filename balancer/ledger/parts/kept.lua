@@ -17,22 +17,28 @@ local function ease(steps)
   return new
 end
 
+-- So many are eased a call at most: each is moved to another class, and a whole fleet may have been idle. The others' next heartbeat does it.
+local MOST_EASED, EASED = 20, 0
+
 -- Who counts as slow is tried seldom, so it cannot show that it no longer is. After half an hour without a try, or twenty times as long as
 -- those of its role take, it comes a step nearer to what it declares, and what was seen of it counts half.
 local function eased(a, cid, learned)
-  if a.n > 0 or not string.find(learned, ':-', 1, true) then return learned end
+  if a.n > 0 or EASED == MOST_EASED or not string.find(learned, ':-', 1, true) then return learned end
   local idle_us = now_us - math.max(a.freed_us, tonumber(redis.call('HGET', k_agent(a.id), 'pace_us') or 0))
   if idle_us < 1800000000 or idle_us < 20 * tonumber(redis.call('HGET', k_role(a.role), 'service_us') or 0) then return learned end
   local packed = pack_steps(ease(read_steps(learned)))
   if not has_room(a.class, (learned_class(cid, '', packed))) then return learned end
+  EASED = EASED + 1
   local function half(n) return str(math.floor(n / 2)) end
+  local names, changed = {}, { 'learned', packed, 'pace_us', str(now_us) }
   for _, name in ipairs(redis.call('HKEYS', k_agent(a.id))) do
-    if name == 'pace' or string.find(name, '^pace:') then
-      local n, mean, rest = string.match(redis.call('HGET', k_agent(a.id), name), '^(%d+)( %-?%d+)(.*)$')
-      redis.call('HSET', k_agent(a.id), name, half(n) .. mean .. (string.gsub(rest, '%d+', half, 1)))
-    end
+    if name == 'pace' or string.find(name, '^pace:') then names[#names + 1] = name end
   end
-  redis.call('HSET', k_agent(a.id), 'learned', packed, 'pace_us', str(now_us))
+  for i, seen in ipairs(names[1] and redis.call('HMGET', k_agent(a.id), unpack(names)) or {}) do
+    local n, mean, rest = string.match(seen, '^(%d+)( %-?%d+)(.*)$')
+    changed[#changed + 1], changed[#changed + 2] = names[i], half(n) .. mean .. (string.gsub(rest, '%d+', half, 1))
+  end
+  redis.call('HSET', k_agent(a.id), unpack(changed))
   return packed
 end
 

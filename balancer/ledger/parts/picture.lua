@@ -55,7 +55,8 @@ local function say_heads(role, heads)
     local how = string.sub(f[1] or '', 1, 1)
     if f[3] then
       how = how .. f[3]
-      name(role, string.match(f[3], '^[^|]*'), MOST_NAMED)
+      -- Where agents go by turns, nobody looks at what a task would rather have.
+      if ORDER == 'load' then name(role, string.match(f[3], '^[^|]*'), MOST_NAMED) end
     end
     reply[said + 1], reply[said + 2], reply[said + 3], reply[said + 4] = heads[i], heads[i + 1], f[2] or '', how
     said = said + 4
