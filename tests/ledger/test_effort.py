@@ -337,6 +337,29 @@ def test_nobody_works_longer_than_it_held_the_task(
     assert float(mean) == pytest.approx(math.log(36_000 / HOUR_MS), abs=1e-3)
 
 
+@pytest.mark.parametrize("said", [0, 999_999_999_999_999])
+def test_a_try_across_a_clock_that_went_back_teaches_nothing_of_how_long_work_takes(
+    virtual_pool: Pool, clock: Clock, said: int
+) -> None:
+    submit(virtual_pool, "t1", "t2")
+    beat(virtual_pool, max_concurrent=2)
+    assign(virtual_pool)
+    assign(virtual_pool, "t2")
+    clock.advance(-2)
+
+    # What the other one says is believed, as it is not odd.
+    entry = completion_entry(virtual_pool, "t1", duration_ms=said)
+    assert settle(virtual_pool, entry) == ["ok"]
+    with changes(virtual_pool) as seen:
+        assert settle(virtual_pool, entry) == ["duplicate"]
+
+    assert not virtual_pool.client.exists(virtual_pool.keys.est)
+    assert "service_us" not in virtual_pool.client.hgetall(virtual_pool.keys.role("dev"))
+    assert not [name for name in seen.state if name.startswith(("est", "agent", "task"))]
+    complete(virtual_pool, "t2", duration_ms=1_800_000)
+    assert virtual_pool.client.hget(virtual_pool.keys.est, "m:dev:general").startswith("1 ")
+
+
 def test_what_was_learned_stands_in_redis_and_may_be_switched_off(
     virtual_pool: Pool, clock: Clock
 ) -> None:

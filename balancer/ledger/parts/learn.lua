@@ -36,11 +36,12 @@ do
     return f
   end
 
-  -- How long it worked, ms, where what its agent says is odd. Nobody works longer than it held the task.
+  -- How long it worked, ms, where what its agent says is odd. Nobody works longer than it held the task. Nil where nobody can tell: the
+  -- clock may have gone back since it got the task.
   local function held_ms(t, said_ms)
     local held = (now_us - tonumber(string.match(redis.call('HGET', k_task(t.id), 'grant'), '^%d+'))) / 1000
     if said_ms < 1 then said_ms = held end
-    return math.max(1, math.min(said_ms, held, 31536000000))
+    return held >= 1 and math.min(said_ms, held, 31536000000) or nil
   end
 
   -- What the completed tries of a kind bring to its cells; those that are looked at for a pace keep what they say of it.
@@ -51,10 +52,10 @@ do
     local is_known = N[stem.of_role] >= FEW and N[stem.own] >= 8
     for j = 1, #tries, 3 do
       local t, ms, s = tries[j], tries[j + 2], speeds_at(tries[j + 1].class, category)
+      local f = facts[t.e] or facts_of(t.e)
+      if ms < 1 or ms > f.most_ms then ms = held_ms(t, ms) end
       -- When the last of a class has stopped, nobody knows any more how fast it said it was.
-      if s then
-        local f = facts[t.e] or facts_of(t.e)
-        if ms < 1 or ms > f.most_ms then ms = held_ms(t, ms) end
+      if s and ms then
         local x = log(ms) - f.log_prior + s.log_speed
         if x > most or x < -most then
           x = math.max(-most, math.min(most, x))
