@@ -427,6 +427,45 @@ def test_when_work_is_of_another_scale_what_waits_is_estimated_and_scored_anew(
     assert not tick(virtual_pool).rescore_due
 
 
+def block(pool: Pool, clock: Clock, name: str, took_s: int) -> None:
+    """Twenty-five tasks that took so long settle in one call."""
+    ids = [f"{name}{n}" for n in range(25)]
+    submit(pool, *ids)
+    for id_ in ids:
+        assign(pool, id_)
+    clock.advance(took_s)
+    done = [completion_entry(pool, id_, duration_ms=1_000 * took_s) for id_ in ids]
+    assert settle(pool, *done) == ["ok"] * 25
+
+
+def test_a_scale_that_goes_up_and_down_lets_what_waits_be_scored_to_its_end(
+    virtual_pool: Pool, clock: Clock
+) -> None:
+    beat(virtual_pool, max_concurrent=25)
+    early = [f"early{n:03}" for n in range(450)]
+    for at in range(0, 450, 150):
+        submit(virtual_pool, *early[at : at + 150])
+    block(virtual_pool, clock, "short", 1)
+    assert rescore(virtual_pool) == ("dev", 200, True)
+    under_way = virtual_pool.client.hget(virtual_pool.keys.rescore, "dev")
+
+    block(virtual_pool, clock, "long", 3_600)
+
+    assert virtual_pool.client.hget(virtual_pool.keys.rescore, "dev") == under_way
+    assert rescore(virtual_pool) == ("dev", 200, True)
+    assert rescore(virtual_pool) == ("dev", 50, False)
+    by_scale = [stored(virtual_pool, id_).mean_ms for id_ in early]
+    assert by_scale[0] == by_scale[199] < by_scale[200] == by_scale[449]
+    # The first page was by another scale: once more, and only once.
+    block(virtual_pool, clock, "more", 3_600)
+    assert virtual_pool.client.hget(virtual_pool.keys.rescore, "dev").endswith("|0|")
+    while rescore(virtual_pool).more:
+        pass
+    assert len({stored(virtual_pool, id_) for id_ in early}) == 1
+    block(virtual_pool, clock, "same", 600)
+    assert not tick(virtual_pool).rescore_due
+
+
 def test_when_the_scale_changes_what_was_well_known_is_estimated_anew_as_well(
     virtual_pool: Pool, clock: Clock
 ) -> None:

@@ -13,7 +13,7 @@ local function cell(name)
 end
 
 -- One of the two widest of a task. n2 and var: of what the ladder left unexplained; scored: the mean when the waiting tasks of its role were
--- last scored; work and median: how long tasks took, and what the ladder alone had said, ms.
+-- last scored (1000: they are to be once more); work and median: how long tasks took, and what the ladder alone had said, ms.
 local function wide_cell(name, role)
   local i = cell(name)
   WIDE[i] = WIDE[i] or { role = role, n2 = 0, var = 0, scored = 0, work = 0, median = 0 }

@@ -26,7 +26,8 @@ local function observed(n, mean, sum, k, cap)
   return n, k < n and mean + (sum / k - mean) * (k / n) or sum / k
 end
 
--- A role whose scale is another than when its waiting tasks were scored asks for that.
+-- A role whose scale is another than when its waiting tasks were scored asks for that. What is under way goes on, or a scale that goes up and
+-- down would keep it from ever coming to its end; as what it did so far was by another scale, it is asked for once more when it has ended.
 local function pack_wide(i, w, k, sum)
   if N[i] > 0 then
     w.n2 = math.min(w.n2 + k, 500)
@@ -35,8 +36,11 @@ local function pack_wide(i, w, k, sum)
   end
   local n, mean = observed(N[i], MEAN[i], sum, k, 500)
   if w.role and n >= FEW and math.abs(mean - w.scored) > 0.6931 then
-    w.scored = mean
-    redis.call('HSET', K.rescore, w.role, str(math.max(now_us, clock_us)) .. '|0|')
+    local entry = redis.call('HGET', K.rescore, w.role)
+    local is_under_way = entry and not string.find(entry, '|0|$')
+    -- No mean is near to 1000.
+    w.scored = is_under_way and 1000 or mean
+    if not is_under_way then redis.call('HSET', K.rescore, w.role, str(math.max(now_us, clock_us)) .. '|0|') end
   end
   return string.format('%d %.4f %d %.4f %.4f %.0f %.0f', n, mean, w.n2, w.var, w.scored, w.work, w.median)
 end
