@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from typing import Annotated, Any
 
 import typer
@@ -36,6 +37,8 @@ Said = Annotated[
         show_default=False,
     ),
 ]
+Path = tuple[str, ...]
+
 #: What nobody knows here: whether balancers elsewhere have the class.
 _OWN = (
     "{0} can be loaded here; a balancer that cannot load it gives nothing to anybody from now on: `balancer doctor`"
@@ -69,8 +72,9 @@ def configure(
     """
     given = {"strategy": new_strategy, "ageing": ageing, "strict_priority": strict_priority}
     changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    by: dict[Path, str] = {(name,): f"--{name.replace('_', '-')}" for name in changes}
     for text in said or ():
-        _say(changes, text)
+        _say(changes, by, text)
     with options.opened(redis_url, pool, options.WRITE_DEADLINE_S) as balancer:
         before = balancer.pool.settings
         now = balancer.configure(**changes) if changes else before
@@ -98,21 +102,37 @@ def configure(
         output.note(f"warning: {repeated(warning)}")
 
 
-def _say(changes: dict[str, Any], text: str) -> None:
-    """Put KEY=VALUE into a tree of changes. A value is JSON, else a text."""
+def _say(changes: dict[str, Any], by: dict[Path, str], text: str) -> None:
+    """Put KEY=VALUE into a tree of changes. A value is JSON, else a text. `by`: what said each key so far."""
     key, is_given, value = text.partition("=")
-    path = key.strip().removeprefix("pool.").split(".")
+    path = tuple(key.strip().removeprefix("pool.").split("."))
     if not is_given or not all(path):
         raise InvalidInput(f"--set: {text[:80]!r} is not KEY=VALUE")
+    for other, said in by.items():
+        shorter = min(len(other), len(path))
+        if other[:shorter] == path[:shorter]:
+            raise InvalidInput(f"{said} and --set {text[:80]}: both say {'.'.join(path[:shorter])}")
+    by[path] = f"--set {text[:80]}"
     table = changes
     for name in path[:-1]:
         table = table.setdefault(name, {})
-        if not isinstance(table, dict):
-            raise InvalidInput(f"--set: {key!r:.80} stands below a key that has a value")
+    table[path[-1]] = _value(path, value)
+
+
+def _value(path: Path, text: str) -> object:
+    from balancer.config.keys import file_path, key_at
+
     try:
-        table[path[-1]] = json.loads(value)
+        return json.loads(text)
     except ValueError:
-        table[path[-1]] = value
+        key = key_at(file_path(path))
+    if key is not None and key.kind == "array":
+        names = json.dumps([part.strip() for part in text.split(",")], separators=(",", ":"))
+        form = shlex.quote(names)
+        raise InvalidInput(
+            f"--set: {'.'.join(path)}: {text[:80]!r} is not a list such as {form:.200}"
+        )
+    return text
 
 
 def _leaves(settings: Any) -> dict[str, object]:

@@ -19,7 +19,9 @@ from balancer.ledger.pool import PoolRef
 def configure(pool: PoolRef, changes: Mapping[str, Any]) -> Exchange[PoolSettings]:
     """The settings that decide now, with these changes."""
     now = yield from configuring.refresh.steps(pool)
-    wanted = _judged(_merged(now.model_dump(mode="json"), changes, "settings"))
+    stored = now.model_dump(mode="json")
+    _judged(_merged(stored, changes, "settings"))
+    wanted = _judged(_merged(stored, _without_nothing(stored, changes), "settings"))
     outcome = yield from configuring.configure.steps(pool, wanted)
     if outcome is configuring.Outcome.CONFLICT:
         raise Conflict(
@@ -42,6 +44,19 @@ def _merged(now: Mapping[str, Any], changes: Any, what: str) -> dict[str, Any]:
         elif isinstance(out.get(name), dict):
             out[name] = _merged(out[name], value, str(name))
         else:
+            out[name] = value
+    return out
+
+
+def _without_nothing(now: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The changes without tables that are not there and of which nothing but keys to take out is said."""
+    out: dict[str, Any] = {}
+    for name, value in changes.items():
+        if not isinstance(value, Mapping):
+            out[name] = value
+        elif isinstance(now.get(name), Mapping):
+            out[name] = _without_nothing(now[name], value)
+        elif not value or any(one is not None for one in value.values()):
             out[name] = value
     return out
 

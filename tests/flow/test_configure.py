@@ -146,6 +146,20 @@ def test_configure_says_what_was_and_what_is(balancer: Command, pool: Pool) -> N
     assert "ageing" in balancer("configure", "--ageing", "0.5").out
 
 
+def test_taking_out_what_is_not_there_changes_nothing(balancer: Command, pool: Pool) -> None:
+    with changes(pool) as seen:
+        said = balancer("configure", "--set", "roles.dev.max_pending=null")
+    assert (said.code, said.out) == (0, "nothing changed\n")
+    assert seen.nothing
+    # Beside what is said of such a role it is no mistake.
+    balancer("configure", "--set", "roles.dev.max_pending=null", "--set", "roles.dev.max_cost=3")
+    assert stored(pool).roles["dev"].max_cost == 3
+    assert balancer("configure", "--set", "roles.dev.max_pending=null").out == "nothing changed\n"
+    form = '["testing","bug"]'
+    assert balancer("configure", "--set", f"specializations.qa={form}").code == 0
+    assert stored(pool).specializations["qa"] == ("testing", "bug")
+
+
 def test_a_strategy_of_ones_own_is_warned_about(balancer: Command, pool: Pool) -> None:
     """It is known here; whether balancers have it nobody knows."""
     path = "tests.ledger.test_why:ByName"
@@ -164,7 +178,42 @@ def test_a_strategy_of_ones_own_is_warned_about(balancer: Command, pool: Pool) -
         (["--set", "a..b=1"], 2, "is not KEY=VALUE"),
         (["--set", "ageing=0"], 2, "ageing: '0'"),
         (["--set", "ageing=much"], 2, "ageing: 'much'"),
-        (["--set", "ageing.x=1", "--ageing", "3"], 2, "stands below a key that has a value"),
+        (
+            ["--set", "ageing.x=1", "--ageing", "3"],
+            2,
+            "--ageing and --set ageing.x=1: both say ageing",
+        ),
+        (
+            ["--set", "ageing=1", "--ageing", "3"],
+            2,
+            "--ageing and --set ageing=1: both say ageing",
+        ),
+        (
+            ["--strict-priority", "--set", "pool.strict_priority=false"],
+            2,
+            "--strict-priority and --set pool.strict_priority=false: both say strict_priority",
+        ),
+        (
+            ["--set", "estimate_min.bug=1", "--set", "estimate_min.bug=2"],
+            2,
+            "--set estimate_min.bug=1 and --set estimate_min.bug=2: both say estimate_min.bug",
+        ),
+        (
+            ["--set", 'roles.dev={"max_cost": 3}', "--set", "roles.dev.max_pending=9"],
+            2,
+            'roles.dev={"max_cost": 3} and --set roles.dev.max_pending=9: both say roles.dev',
+        ),
+        (
+            ["--set", "specializations.qa=testing, bug"],
+            2,
+            """specializations.qa: 'testing, bug' is not a list such as '["testing","bug"]'""",
+        ),
+        (
+            ["--set", "roles.dev.specializations=testing"],
+            2,
+            """roles.dev.specializations: 'testing' is not a list such as '["testing"]'""",
+        ),
+        (["--set", "roles.dev.max_pendin=null"], 2, "max_pendin"),
         (["--strategy", "magic"], 2, "strategy: 'magic'"),
         (["--strategy", "nowhere:Nobody"], 78, "no module nowhere"),
         (["--pool", "nobody"], 4, "no pool"),
