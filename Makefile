@@ -58,7 +58,7 @@ bench: $(STAMP) ## measure; QUICK=1 for a minute's worth
 
 quality: $(STAMP) ## what decisions are worth on the traces in TRACES=folder; QUICK=1, LEARNED=1, REFERENCE=files
 	@[ -n "$(TRACES)" ] || { echo "make quality TRACES=folder: which traces are to be replayed?" >&2; exit 2; }
-	$(BIN)/python -m benchmarks.quality --traces "$(TRACES)" $(if $(QUICK),--quick) $(if $(LEARNED),--learned) \
+	@$(BIN)/python -m benchmarks.quality --traces "$(TRACES)" $(if $(QUICK),--quick) $(if $(LEARNED),--learned) \
 		$(if $(REFERENCE),--reference $(REFERENCE))
 
 mutants: $(STAMP) ## break the code on purpose and see whether a test notices

@@ -113,9 +113,12 @@ def _records(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     reader = csv.reader(io.StringIO(_text(path), newline=""), strict=True)
     try:
         header = next(reader, [])
-        for column in COLUMNS:
-            if header.count(column) != 1:
-                raise _broken(path, 1, "header", ",".join(header), f"naming {column}, once")
+        lacking = [column for column in COLUMNS if column not in header]
+        if lacking:
+            raise InvalidInput(f"{path}, line 1: the header lacks {', '.join(lacking)}")
+        twice = next((column for column in COLUMNS if header.count(column) > 1), None)
+        if twice:
+            raise InvalidInput(f"{path}, line 1: the header names {twice} twice")
         read_to = reader.line_num
         for cells in reader:
             line, read_to = read_to + 1, reader.line_num

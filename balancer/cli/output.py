@@ -122,6 +122,17 @@ def table(
         write("  ".join(line).rstrip())
 
 
+def aside(text: str) -> None:
+    """A line below a table that explains it."""
+    if not is_for_eyes(sys.stdout):
+        write(text)
+        return
+    from rich.console import Console
+    from rich.text import Text
+
+    Console(file=sys.stdout, highlight=False).print(Text(text, style="dim"))
+
+
 def facts(pairs: Iterable[tuple[str, object]]) -> None:
     """One fact a line, names in a column."""
     rows = [(name, _cell(value)) for name, value in pairs]
@@ -172,8 +183,7 @@ def _draw(
     if hidden:
         names = ", ".join(name.upper() for name in columns if name in hidden)
         what = "column" if len(hidden) == 1 else "columns"
-        hint = f"{what} {names} hidden; widen the terminal or use --json"
-        console.print(Text(hint, style="dim"))
+        aside(f"{what} {names} hidden; widen the terminal or use --json")
 
 
 def _widths(columns: Sequence[Sequence[str]]) -> list[int]:

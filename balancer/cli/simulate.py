@@ -187,6 +187,14 @@ def _show(found: dict[str, Any]) -> None:
         numbers=numbers,
         spare=("p50", "makespan", "max", "p95"),
     )
+    rows = found["strategies"].values()
+    if any(
+        f"{row['mean_flow_s'] / bound_s:.2f}" != f"{row['flow_over_bound']:.2f}" for row in rows
+    ):
+        output.aside(
+            "X BOUND is no FLOW / bound: each seed's ratio counts alike, and with parents flow counts there from when a"
+            " task could have been ready at the earliest"
+        )
 
 
 _UNITS = ((86_400, "days"), (3_600, "hours"), (60, "minutes"), (1, "seconds"))

@@ -30,7 +30,7 @@ from balancer.simulate.ledger import replay
 from balancer.simulate.load import scaled_arrivals
 from balancer.simulate.pure import run_pure
 from balancer.simulate.trace import Trace, load_trace
-from balancer.trace import SHIPPED, Row
+from balancer.trace import COLUMNS, SHIPPED, Row
 from tests.support.simulated import agent, fleet, task, trace
 
 #: How far two clocks may be apart after a few hundred roundings to a microsecond, seconds.
@@ -364,7 +364,7 @@ def test_a_trace_that_is_none_is_told(capsys: pytest.CaptureFixture[str], tmp_pa
     out, err = capsys.readouterr()
     assert (code, out) == (2, "")
     assert json.loads(err)["error"]["code"] == "invalid_input"
-    assert "header is 'task_id,arrival_s', must be: naming duration_s" in err
+    assert "line 1: the header lacks duration_s, role, category" in err
 
 
 @pytest.mark.parametrize(
@@ -399,3 +399,22 @@ def test_a_replay_sees_the_one_fast_agent_behind_more_classes_than_a_view_shows(
 
     assert ours.agent == [299] * 12
     assert ours.start_s == pytest.approx(ours.ready_s, abs=ROUNDED_S)
+
+
+def test_where_a_ratio_is_another_than_that_of_the_means_shown_it_is_explained(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """With parents it is, here; without, and with one seed, it is not."""
+    path = tmp_path / "t.csv"
+    rows = [f"t{n},{n},{n % 7 + 1},dev,fix,,,," for n in range(30)]
+    path.write_text("\n".join([",".join(COLUMNS), *rows]))
+    for trace_, is_other in (("", True), (f" --trace {path}", False)):
+        asked = f"simulate --limit 60 --strategy fifo_pull --seeds 1{trace_}".split()
+        assert run(asked) == 0
+        out = capsys.readouterr().out
+        assert run([*asked, "--json"]) == 0
+        said = json.loads(capsys.readouterr().out)
+        row = said["strategies"]["fifo_pull"]
+        of_means = row["mean_flow_s"] / said["bound"]["mean_flow_s"]
+        assert is_other == (f"{of_means:.2f}" != f"{row['flow_over_bound']:.2f}")
+        assert is_other == ("X BOUND is no FLOW / bound" in out)

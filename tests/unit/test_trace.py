@@ -305,9 +305,12 @@ HEADER = ",".join(COLUMNS)
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (b"", "line 1: header is '', must be: naming task_id, once"),
-        (b"task_id,arrival_s\n", "naming duration_s, once"),
-        (f"{HEADER},role\n".encode(), "naming role, once"),
+        (b"", f"line 1: the header lacks {', '.join(COLUMNS)}"),
+        (
+            HEADER.replace("duration_s,", "").replace("outcome", "end").encode(),
+            "line 1: the header lacks duration_s, outcome",
+        ),
+        (f"{HEADER},role\n".encode(), "line 1: the header names role twice"),
         (f"{HEADER}\na,1\n".encode(), "line 2: row is '2 fields', must be: 9 fields"),
         (f'{HEADER}\n"a"b,1\n'.encode(), "line 2: not CSV"),
         (b"\xff\xfe", "not UTF-8"),
