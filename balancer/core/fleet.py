@@ -62,16 +62,16 @@ class Judged:
 
 
 class Steps:
-    """The speeds of the classes that may serve a lane, with how much of each there is."""
+    """The speeds of the classes that are worth waiting for, with how much of each there is."""
 
     def __init__(
         self, judged: Judged, classes: Iterable[tuple[AgentClass, int]], *, gates: bool = True
     ) -> None:
         self.judged = judged
         able = [pair for pair in classes if judged.speed(pair[0])]
-        #: Whether those that are shut out get nothing of it: there are others.
-        self._shuts = gates and any(not cls.gate for cls, _ in able)
-        self._classes = [pair for pair in able if self.serves(pair[0])]
+        #: Whether those that are shut out get nothing of it, and those that are probed one task: there are others.
+        self.shuts = gates and any(not cls.gate for cls, _ in able)
+        self._classes = [pair for pair in able if self.counts(pair[0])]
         self._units: dict[AgentClass, int] = {}
         self.agents = sum(
             units // cls.max_concurrent for cls, units in self._classes if cls.max_concurrent
@@ -90,12 +90,18 @@ class Steps:
 
     def serves(self, cls: AgentClass) -> bool:
         """Whether agents of a class may have tasks of the lane at all."""
-        return self.judged.speed(cls) > 0 and not (self._shuts and cls.gate is Gate.SHUT)
+        return self.judged.speed(cls) > 0 and not (self.shuts and cls.gate is Gate.SHUT)
+
+    def counts(self, cls: AgentClass) -> bool:
+        """Whether agents of a class are somebody to wait for. One that is probed is not: once it holds its one task,
+        it gets nothing more until that has ended.
+        """
+        return self.judged.speed(cls) > 0 and not (self.shuts and cls.gate)
 
     def speeds(self, classes: Sequence[AgentClass], shut: Sequence[int]) -> tuple[float, ...]:
         """Of each class its speed, 0 where it may not serve the lane. `shut`: which are shut out, where any is."""
         speeds = self.judged.speeds(classes)
-        if not (shut and self._shuts):
+        if not (shut and self.shuts):
             return speeds
         own = list(speeds)
         for at in shut:
@@ -103,7 +109,7 @@ class Steps:
         return tuple(own)
 
     def units_of(self, cls: AgentClass) -> int:
-        """Units of a class, 0 when it may not serve the lane."""
+        """Units of a class, 0 when it is nobody to wait for."""
         if not self._units:
             for one, units in self._classes:
                 self._units[one] = self._units.get(one, 0) + units
@@ -139,7 +145,7 @@ class Ladder:
 
     @property
     def agents(self) -> int:
-        """How many agents may serve the lane, busy or not."""
+        """How many agents the lane may wait for, busy or not."""
         return self.steps.agents
 
     def without(self, failed: Iterable[AgentClass]) -> Ladder:
@@ -154,8 +160,16 @@ class Ladder:
         """Whether agents of a class may have tasks of the lane at all."""
         return self.steps.serves(cls)
 
+    def counts(self, cls: AgentClass) -> bool:
+        """Whether agents of a class are somebody to wait for."""
+        return self.steps.counts(cls)
+
+    def probes(self, cls: AgentClass) -> bool:
+        """Whether agents of a class have tasks of the lane only while they hold nothing, as there are others."""
+        return self.steps.shuts and cls.gate is Gate.PROBE
+
     def rung(self, cls: AgentClass) -> Rung | None:
-        """Where a class stands; None when its agents could never serve the lane. One that is shut out has its place."""
+        """Where a class stands; None when its agents could never serve the lane. One that is gated has its place."""
         speed = self.steps.judged.speed(cls)
         if not speed:
             return None
@@ -179,8 +193,6 @@ class Fleet:
         still, as lanes and classes do not change; only who is there does. `gates`: whether any is shut out.
         """
         self.classes = tuple(classes)
-        #: Whether those who are probed get one task at a time: there are others to do the work.
-        self.probes = gates and any(not cls.gate for cls, _ in self.classes)
         self._gates = gates
         self._ladders: dict[int, tuple[Lane, Ladder]] = {}
         self._plain: dict[Lane, Ladder] = {}
@@ -234,6 +246,6 @@ class Fleet:
             return lane
         ladder = self.ladder(lane)
         agents = ladder.agents - sum(
-            id_ in tried and ladder.serves(tried[id_]) for id_ in lane.tried
+            id_ in tried and ladder.counts(tried[id_]) for id_ in lane.tried
         )
         return lane if agents > 0 else lane._replace(tried=())

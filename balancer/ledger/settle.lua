@@ -36,6 +36,8 @@ local function apply(t, status, result, took_ms)
   local teaches = LEARNS and (status == 'completed' or status == 'failed')
   local is_paced = teaches and (ENTRIES <= 32 or shows_pace(t.nonce))
   local a = is_paced and load_paced(t.agent, t.category) or load_agent(t.agent)
+  -- Of one that is gated each try counts: it may be the only one.
+  if teaches and not is_paced and GATES[a.class] then is_paced, a = true, load_paced(t.agent, t.category) end
   if not close_lease(t, a, status) then return 'stale' end
   if teaches and not t.cancel then note_lesson(t, a, status == 'completed' and tonumber(took_ms) or nil, is_paced) end
   if result ~= '' then

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import pytest
 import redis
@@ -12,6 +13,7 @@ from balancer.core.pace import CAP_TRIES, TRIES_JUDGED, Pace, next_gate, shut_s
 from balancer.core.settings import STRATEGY_NAMES, PoolSettings
 from balancer.ledger import Pool
 from balancer.ledger import beat as beats
+from balancer.ledger.agent_set import Verb, agent_set
 from balancer.ledger.configure import configure
 from balancer.ledger.due import due
 from balancer.ledger.read_fleet import agents_by_id
@@ -30,6 +32,7 @@ from tests.support.factories import (
     drain,
     heartbeat,
     make_task,
+    nonce,
     settle,
     submit,
 )
@@ -45,21 +48,21 @@ def gate_of(pool: Pool, agent: str = "bad") -> Gate:
     return shown.gate
 
 
-def shut(pool: Pool, clock: Clock) -> None:
-    """`good` is live; `bad`, of four units, has failed too often."""
+def shut(pool: Pool, clock: Clock, speed: float = 1.0) -> None:
+    """`good` is live; `bad`, of four units and this speed, has failed too often."""
     beat(pool, "good", max_concurrent=5)
-    beat(pool, "bad", max_concurrent=4)
+    beat(pool, "bad", max_concurrent=4, speed=speed)
     fail(pool, "bad", "f", LOW)
     assert gate_of(pool) is Gate.SHUT
     clock.advance(1)
 
 
-def probed(pool: Pool, clock: Clock) -> None:
+def probed(pool: Pool, clock: Clock, speed: float = 1.0) -> None:
     """The same, and `bad` is given its one task."""
-    shut(pool, clock)
+    shut(pool, clock, speed)
     clock.advance(60)
     beat(pool, "good", max_concurrent=5)
-    assert beat(pool, "bad", max_concurrent=4) == "changed"
+    assert beat(pool, "bad", max_concurrent=4, speed=speed) == "changed"
     assert gate_of(pool) is Gate.PROBE
 
 
@@ -138,6 +141,36 @@ def test_it_may_have_what_nobody_else_could(virtual_pool: Pool, clock: Clock) ->
     assert drain(virtual_pool) == {"plain": "good", "skilled": "bad"}
 
 
+@pytest.mark.parametrize("strategy", STRATEGY_NAMES)
+def test_one_that_is_probed_may_have_all_that_nobody_else_could(
+    redis_client: redis.Redis, clock: Clock, strategy: str
+) -> None:
+    """And of the rest one task, while it holds nothing: no less than one that is shut out."""
+    pool = Pool.create(redis_client, "p", PoolSettings(strategy=strategy, seed=3), clock=clock)
+    skilled: dict[str, Any] = {"skills": {"go": 1}, "max_concurrent": 6}
+    beat(pool, "good", max_concurrent=2)
+    beat(pool, "bad", **skilled)
+    fail(pool, "bad", "f", LOW)
+    names = [f"s{n}" for n in range(3)]
+    submit(pool, *(make_task(name, requires={"go": 1}) for name in names))
+    assert drain(pool) == dict.fromkeys(names, "bad")
+    for name in names:
+        complete(pool, name, "rejected")
+    clock.advance(60)
+    beat(pool, "good", max_concurrent=2)
+    assert beat(pool, "bad", **skilled) == "changed"
+    assert gate_of(pool) is Gate.PROBE
+
+    assert drain(pool) == dict.fromkeys(names, "bad")
+    # Of cost 3, nobody else could have it either; and it has just that many left.
+    submit(pool, *(f"t{n}" for n in range(4)), make_task("large", cost=3))
+    granted = drain(pool)
+    assert granted.pop("large") == "bad"
+    assert sorted(granted.values()) == ["good", "good"]
+    assert drain(pool) == {}
+    sound(pool)
+
+
 def test_a_task_that_failed_on_all_others_goes_to_them_again(
     virtual_pool: Pool, clock: Clock
 ) -> None:
@@ -150,6 +183,40 @@ def test_a_task_that_failed_on_all_others_goes_to_them_again(
     due(virtual_pool)
 
     assert drain(virtual_pool) == {"t1": "good"}
+
+
+@pytest.mark.parametrize("is_fast", [True, False])
+def test_nobody_waits_for_more_of_one_that_is_probed(
+    redis_client: redis.Redis, clock: Clock, is_fast: bool
+) -> None:
+    """However many units it has, and however fast it says it is: the guard counts on others."""
+    pool = Pool.create(redis_client, "p", PoolSettings(strategy="fit"), clock=clock)
+    probed(pool, clock, speed=3.0 if is_fast else 1.0)
+    submit(pool, *(make_task(f"t{n}", estimate_s=3_600) for n in range(6)))
+
+    granted = drain(pool)
+
+    assert sorted(granted.values()) == ["bad", *5 * ["good"]]
+    assert drain(pool) == {}
+    sound(pool)
+
+
+@pytest.mark.parametrize("strategy", STRATEGY_NAMES)
+def test_a_task_that_failed_on_all_others_does_not_wait_for_the_end_of_a_probe(
+    redis_client: redis.Redis, clock: Clock, strategy: str
+) -> None:
+    pool = Pool.create(redis_client, "p", PoolSettings(strategy=strategy, seed=3), clock=clock)
+    probed(pool, clock)
+    submit(pool, "probe", make_task("t1", max_failures=9))
+    assign(pool, "probe", "bad")
+    assign(pool, "t1", "good")
+    complete(pool, "t1", "failed")
+    clock.advance(10)
+    due(pool)
+
+    assert drain(pool) == {"t1": "good"}
+    assert gate_of(pool) is Gate.PROBE
+    sound(pool)
 
 
 def test_after_a_minute_it_gets_one_task_and_no_more(virtual_pool: Pool, clock: Clock) -> None:
@@ -168,6 +235,26 @@ def test_after_a_minute_it_gets_one_task_and_no_more(virtual_pool: Pool, clock: 
 
     assert sorted(drain(virtual_pool).values()) == ["bad", *5 * ["good"]]
     assert drain(virtual_pool) == {}
+    sound(virtual_pool)
+
+
+def test_what_its_agent_or_an_operator_changes_does_not_put_the_probe_off(
+    virtual_pool: Pool, clock: Clock
+) -> None:
+    """Only tries do."""
+    shut(virtual_pool, clock)
+    for n in range(58):
+        clock.advance(1)
+        assert beat(virtual_pool, "bad", max_concurrent=5 - n % 2) == "changed"
+        agent_set(virtual_pool, "bad", Verb.PAUSE)
+        agent_set(virtual_pool, "bad", Verb.RESUME)
+        beat(virtual_pool, "bad", max_concurrent=5 - n % 2, mode="stopping")
+        assert gate_of(virtual_pool) is Gate.SHUT
+    clock.advance(1)
+
+    assert beat(virtual_pool, "bad", max_concurrent=5) == "changed"
+
+    assert gate_of(virtual_pool) is Gate.PROBE
     sound(virtual_pool)
 
 
@@ -236,6 +323,30 @@ def test_each_bad_probe_shuts_it_out_for_twice_as_long(
     assert waits == pytest.approx([60, 120, 240, 480, 960, 1_800, 1_800], abs=21)
     assert [shut_s(n) for n in range(7)] == [60, 120, 240, 480, 960, 1_800, 1_800]
     sound(virtual_pool)
+
+
+@pytest.mark.parametrize("how", ["failed", "completed"])
+def test_a_probe_counts_in_a_call_of_any_size(virtual_pool: Pool, clock: Clock, how: str) -> None:
+    """Of other tries of a large call, one in eight shows its agent's pace."""
+    probed(virtual_pool, clock)
+    beat(virtual_pool, "many", max_concurrent=40)
+    names = [f"t{n}" for n in range(40)]
+    submit(virtual_pool, make_task("p", max_failures=1), *names)
+    unlikely = next(n for n in range(99) if nonce(n) >= "2")
+    assign(virtual_pool, "p", "bad", unlikely)
+    for name in names:
+        assign(virtual_pool, name, "many")
+    entries = [completion_entry(virtual_pool, name) for name in names]
+    entries.insert(20, completion_entry(virtual_pool, "p", how))
+
+    assert settle(virtual_pool, *entries).count("ok") == 40 + (how == "completed")
+
+    assert gate_of(virtual_pool) is (Gate.OPEN if how == "completed" else Gate.SHUT)
+    assert pace_of(virtual_pool, "many").tries < 40
+    sound(virtual_pool)
+    with changes(virtual_pool) as seen:
+        assert set(settle(virtual_pool, *entries)) == {"duplicate"}
+    assert not seen.learned
 
 
 def test_what_says_nothing_of_the_probe_leaves_it_open(virtual_pool: Pool, clock: Clock) -> None:

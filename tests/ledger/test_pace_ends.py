@@ -216,6 +216,28 @@ def test_who_counts_as_slow_and_is_not_tried_for_long_comes_back_step_by_step(
     sound(virtual_pool)
 
 
+def test_what_its_agent_changes_does_not_keep_it_slow(virtual_pool: Pool, clock: Clock) -> None:
+    """Nor does it count as a try: only those put off that what was learned is eased."""
+    beat(virtual_pool, "bad", max_concurrent=2)
+    for i in range(30):
+        run(virtual_pool, clock, f"t{i}", 60_000, "bad")
+    fail(virtual_pool, "bad", "b", 15)
+    (before,) = class_of(virtual_pool, "bad").learned
+    clock.advance(1_000)
+    fail(virtual_pool, "bad", "c", 1)
+    assert class_of(virtual_pool, "bad").learned == (before,)
+    for n in range(18):
+        clock.advance(99)
+        assert beat(virtual_pool, "bad", max_concurrent=3 - n % 2) == "changed"
+        assert class_of(virtual_pool, "bad").learned == (before,)
+    clock.advance(18)
+
+    beat(virtual_pool, "bad", max_concurrent=3)
+
+    assert dict(class_of(virtual_pool, "bad").learned).get("", 0) == before[1] + 1
+    sound(virtual_pool)
+
+
 def test_who_holds_a_task_or_works_where_tries_take_long_is_not_idle(
     virtual_pool: Pool, clock: Clock
 ) -> None:

@@ -87,9 +87,16 @@ def able(fleet: list[Somebody], lane: Lane) -> list[Somebody]:
     return [one for one in could if not (trusted and one.gate is Gate.SHUT)]
 
 
-def probes(fleet: list[Somebody], role: str) -> bool:
-    """Whether those that are probed have one task at a time."""
-    return any(one.role == role and one.gate is Gate.OPEN for one in fleet)
+def trying(fleet: list[Somebody], lane: Lane) -> set[str]:
+    """Those that its tasks wait for once they failed: whoever has not tried, and is not gated while others are not."""
+    could = able(fleet, lane)
+    trusted = any(one.gate is Gate.OPEN for one in could)
+    return {one.name for one in could if not (trusted and one.gate)} - set(lane.tried)
+
+
+def probes(fleet: list[Somebody], lane: Lane) -> bool:
+    """Whether those that are probed have a task of this lane only while they hold nothing."""
+    return any(one.can(lane) and one.gate is Gate.OPEN for one in fleet)
 
 
 waiting = st.lists(st.tuples(lanes, st.integers(1, 3)), min_size=1, max_size=5)
@@ -144,20 +151,24 @@ def test_whoever_gets_a_task_may_have_it(
         assert agent.health >= 0.5
         assert lane.avoid_until_ms <= NOW_MS or agent.name not in lane.avoid
         assert agent in able(fleet, lane), "it fails too often"
-        probed = agent.gate is Gate.PROBE and probes(fleet, lane.role)
+        probed = agent.gate is Gate.PROBE and probes(fleet, lane)
         assert not (probed and used[agent.name]), "one task"
-        others = {one.name for one in able(fleet, lane)} - set(lane.tried)
+        others = trying(fleet, lane)
         assert not (others and agent.name in lane.tried), f"{others} have not tried"
         assert not (lane.alone and used[agent.name]), "alone"
         used[agent.name] += agent.units if lane.alone else lane.cost
         assert used[agent.name] <= agent.units
 
 
+@pytest.mark.parametrize("gate", [Gate.SHUT, Gate.PROBE])
 @pytest.mark.parametrize("strategy", STRATEGY_NAMES)
-def test_who_is_shut_out_is_not_counted_among_those_that_have_not_tried(strategy: str) -> None:
+def test_who_is_gated_is_not_counted_among_those_that_have_not_tried(
+    strategy: str, gate: Gate
+) -> None:
+    """One that is probed holds its one task."""
     good = Somebody("good", "dev", 1, 1, 0, 0, 1.0, 1.0, Gate.OPEN)
     other = good._replace(name="other", used=0)
-    bad = good._replace(name="bad", used=0, gate=Gate.SHUT)
+    bad = good._replace(name="bad", units=2, gate=gate)
     planner = Planner(PoolSettings(strategy=strategy))
 
     def gets(*tried: str) -> list[str]:
@@ -174,11 +185,11 @@ def test_who_is_shut_out_is_not_counted_among_those_that_have_not_tried(strategy
 @given(fleet=fleets, lane=lanes)
 def test_a_single_task_waits_for_nothing_but_the_rules(fleet: list[Somebody], lane: Lane) -> None:
     """What they let through is granted: none of them says more than it should."""
-    others = {one.name for one in able(fleet, lane)} - set(lane.tried)
+    others = trying(fleet, lane)
     may = {
         one.name
         for one in able(fleet, lane)
-        if not (one.gate is Gate.PROBE and probes(fleet, lane.role) and one.used)
+        if not (one.gate is Gate.PROBE and probes(fleet, lane) and one.used)
         and one.health >= 0.5
         and one.units - one.used >= (one.units if lane.alone else lane.cost)
         and not (lane.avoid_until_ms > NOW_MS and one.name in lane.avoid)

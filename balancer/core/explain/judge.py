@@ -66,7 +66,7 @@ class Judge:
 
     def is_failing(self, seen: Seen) -> bool:
         """Whether an agent whose class may have the task is shut out from it, as nearly all of its tries fail."""
-        return is_failing(self.fleet, self.ladder, seen.cls, seen.agent)
+        return is_failing(self.ladder, seen.cls, seen.agent)
 
     def is_guarded(self, seen: Seen) -> bool:
         """Whether the guard of `fit` keeps the task from this agent."""
@@ -198,7 +198,7 @@ class Judge:
         better = [
             Better(class_id=self.picture.class_ids.get(cls, ""), speed=at.speed, units=units)
             for cls, units in self.role.accepting.classes
-            if self.ladder.serves(cls)
+            if self.ladder.counts(cls)
             and (at := self.ladder.rung(cls)) is not None
             and at.speed > BETTER * rung.speed
         ]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from heapq import heappop, heappush, heapreplace
 from typing import Any
 
 from balancer.core.lanes import Lane
 from balancer.core.plan.free import Beyond, Entry, Ranked
 from balancer.core.plan.rules import bars, room_rule
+from balancer.core.view import FreeAgent
 
 #: Which of the classes, and which of its entries.
 Choice = tuple[int, int]
@@ -24,10 +25,19 @@ class Best:
     have changed, however many there are. Of slower classes nobody asks before the faster ones are used up.
     """
 
-    __slots__ = ("_cost", "_heap", "_hidden", "_ranks", "_speeds", "_tiers")
+    __slots__ = ("_cost", "_heap", "_hidden", "_ranks", "_single", "_speeds", "_tiers")
 
-    def __init__(self, speeds: Sequence[float], ranks: Sequence[Ranked], cost: int) -> None:
-        """`speeds`: of each class, 0 where it may not serve the lanes."""
+    def __init__(
+        self,
+        speeds: Sequence[float],
+        ranks: Sequence[Ranked],
+        cost: int,
+        single: Collection[int] = (),
+    ) -> None:
+        """`speeds`: of each class, 0 where it may not serve the lanes. `single`: the classes whose agents may only
+        while they hold nothing.
+        """
+        self._single = single
         self._speeds, self._ranks, self._cost = speeds, ranks, cost
         tiers: dict[float, list[int]] = {}
         for at, speed in enumerate(speeds):
@@ -40,12 +50,22 @@ class Best:
         self._hidden = 0.0
 
     def ranks(self) -> Iterable[Ranked]:
-        """The classes that may serve the lanes."""
-        return (ranked for ranked, speed in zip(self._ranks, self._speeds, strict=True) if speed)
+        """The classes that may serve the lanes, but for those that could keep no units free: theirs all are."""
+        return (
+            self._ranks[at]
+            for at, speed in enumerate(self._speeds)
+            if speed and at not in self._single
+        )
 
     def may(self, at: int) -> bool:
         """Whether a class may serve the lanes."""
         return self._speeds[at] > 0
+
+    def is_barred(self, lane: Lane, at: int, agent: FreeAgent, now_ms: int) -> bool:
+        """Whether this agent of a class that may cannot have the next task of a lane."""
+        if agent.used and at in self._single:
+            return True
+        return bool(bars(lane, agent, now_ms) or room_rule(lane, agent))
 
     def worth(self, at: int, entry: Entry) -> _Worth:
         """Of an agent of a class."""
@@ -58,6 +78,7 @@ class Best:
             Beyond: a class has run dry that has more agents than the picture shows.
         """
         heap, tiers, ranks, is_plain = self._heap, self._tiers, self._ranks, lane.is_plain
+        single = self._single
         best: tuple[_Worth, Choice] | None = None
         aside: list[tuple[_Worth, int]] = []
         while True:
@@ -77,7 +98,8 @@ class Best:
                 heapreplace(heap, (now, at))
                 if heap[0][1] != at:
                     continue
-            if is_plain and agent.used + self._cost <= agent.max_concurrent:
+            has_room = agent.used + self._cost <= agent.max_concurrent
+            if is_plain and has_room and not (single and agent.used and at in single):
                 best = (now, (at, 0))
                 break
             place = self._first(lane, at, now_ms)
@@ -114,10 +136,10 @@ class Best:
         """The best entry of a class for a lane, -1 for none."""
         ranked = self._ranks[at]
         if lane.is_plain:
-            return ranked.first_that_holds(self._cost)
+            return ranked.first_that_holds(self._cost, at in self._single)
         entries, best = ranked.entries, -1
         for place, entry in enumerate(entries):
-            if bars(lane, entry[3], now_ms) or room_rule(lane, entry[3]):
+            if self.is_barred(lane, at, entry[3], now_ms):
                 continue
             if place == 0:
                 return 0

@@ -18,13 +18,13 @@ from balancer.core.plan.free import Beyond, Entry, Ranked, rank
 from balancer.core.plan.preferred import PREFERRED
 from balancer.core.plan.proposal import Proposal, RolePlan
 from balancer.core.plan.reserve import reserve
-from balancer.core.plan.rules import bars, room_rule
 from balancer.core.settings import PoolSettings
 from balancer.core.strategies import Fit, Scores
 from balancer.core.turns import Turns
 from balancer.core.view import FreeAgent, Head, LaneView, RoleView
 
 _NO_SCORES: Scores = {}
+_NOBODY: frozenset[int] = frozenset()
 _NO_RUNG = Rung(0.0, 0.0, 0, 0.0)
 
 
@@ -56,8 +56,7 @@ class ByFit:
         """At most `most` proposals for this role. `kept`: an agent that gets nothing."""
         fleet = role.accepting.bound(self._gates)
         classes = [
-            (fc.cls, rank(fc, _entry, number, self._least_health, kept, probes=fleet.probes))
-            for fc in role.classes
+            (fc.cls, rank(fc, _entry, number, self._least_health, kept)) for fc in role.classes
         ]
         return _RoleFit(self._formula, role, fleet, classes, now_ms).plan(most, number, kept)
 
@@ -76,10 +75,13 @@ class _RoleFit:
         self._formula, self._role, self._now_ms = formula, role, now_ms
         self._classes, self._ranks = [cls for cls, _ in classes], [ranked for _, ranked in classes]
         self._shut = [at for at, cls in enumerate(self._classes) if cls.gate is Gate.SHUT]
+        self._probed = frozenset(
+            at for at, cls in enumerate(self._classes) if cls.gate is Gate.PROBE
+        )
         self._places: dict[AgentClass, int] = {}
         #: Of each class, by the steps of a ladder.
         self._speeds: dict[int, tuple[float, ...]] = {}
-        self._bests: dict[tuple[tuple[float, ...], int], Best] = {}
+        self._bests: dict[tuple[tuple[float, ...], int, frozenset[int]], Best] = {}
         self._fleet, self._named = fleet, role.named_classes
         self._lines = [_Line(view) for view in role.lanes if view.heads]
 
@@ -99,9 +101,10 @@ class _RoleFit:
         known = self._speeds.get(id(ladder.steps))
         if known is None:
             known = self._speeds[id(ladder.steps)] = ladder.steps.speeds(self._classes, self._shut)
-        best = self._bests.get((known, cost))
+        single = self._probed if ladder.steps.shuts else _NOBODY
+        best = self._bests.get((known, cost, single))
         if best is None:
-            best = self._bests[known, cost] = Best(known, self._ranks, cost)
+            best = self._bests[known, cost, single] = Best(known, self._ranks, cost, single)
         return best
 
     def plan(self, most: int, number: Turns, kept: str | None) -> RolePlan:
@@ -153,8 +156,8 @@ class _RoleFit:
                 break
             else:
                 heappop(queue)
-            if held and not self._ranks[choice[0]].entries:
-                # The class has run dry: those that were held back from it are looked at again.
+            if held and (choice[0] in self._probed or not self._ranks[choice[0]].entries):
+                # It has run dry, or gave one that is probed its task: those held back from it are looked at again.
                 for other in held.pop(choice[0], ()):
                     waiting = lines[other]
                     heappush(queue, (place(waiting.heads[waiting.at], waiting.rung), other))
@@ -193,7 +196,7 @@ class _RoleFit:
             return first
         for at, entry in enumerate(self._ranks[which].entries):
             if entry[3].id == wish.agent:
-                barred = room_rule(line.lane, entry[3]) or bars(line.lane, entry[3], self._now_ms)
+                barred = best.is_barred(line.lane, which, entry[3], self._now_ms)
                 worth = PREFERRED * self._fitness(best, (which, at))
                 return (which, at) if not barred and worth >= self._fitness(best, first) else first
         return first

@@ -30,6 +30,8 @@ class _Option(NamedTuple):
     match: Scores
     worth: float
     speed: float
+    #: Whether its agents may only while they hold nothing.
+    is_single: bool
 
 
 #: A class, and which of its entries.
@@ -49,8 +51,7 @@ class ByScore:
         """At most `most` proposals for this role. `kept`: an agent that gets nothing."""
         fleet, named = role.accepting.bound(self._gates), role.named_classes
         classes = [
-            (fc, rank(fc, self._entry, number, self._least_health, kept, probes=fleet.probes))
-            for fc in role.classes
+            (fc, rank(fc, self._entry, number, self._least_health, kept)) for fc in role.classes
         ]
         lanes = [fleet.void_tried(view.lane, named) for view in role.lanes]
         ladders = [
@@ -82,7 +83,9 @@ class ByScore:
             if choice is None:
                 # Nobody free can take this lane, so none of its tasks.
                 if kept is None:
-                    kept = reserve(lane, (option.ranked for option in options), now_ms, role.held)
+                    # Who may have one task has all its units free for it.
+                    several = (option.ranked for option in options if not option.is_single)
+                    kept = reserve(lane, several, now_ms, role.held)
                     kept_for = kept and head.task
                 continue
             scores: Scores = {}
@@ -93,7 +96,7 @@ class ByScore:
                     choice = _preferred(lane, options, wanted, choice, now_ms)
                     if _agent(choice).id == wanted:
                         scores = {"preferred": bonus(best_score)}
-            (ranked, match, _, speed), entry = choice
+            (ranked, match, _, speed, _), entry = choice
             _, _, _, agent, parts = ranked.entries[entry]
             cost = agent.max_concurrent if lane.alone else lane.cost
             ranked.take(entry, cost, number)
@@ -121,7 +124,8 @@ class ByScore:
             rung = ladder.rung(fc.cls)
             if rung is not None and ladder.serves(fc.cls):
                 match = self._strategy.match_part(lane, fc.cls)
-                out.append(_Option(ranked, match, sum(match.values()), rung.speed))
+                worth, is_single = sum(match.values()), ladder.probes(fc.cls)
+                out.append(_Option(ranked, match, worth, rung.speed, is_single))
         return out
 
 
@@ -137,7 +141,7 @@ def _choose(cost: int, options: list[_Option]) -> _Choice | None:
         ranked = option.ranked
         if not ranked.fresh and ranked.partial:
             raise Beyond
-        at = ranked.first_that_holds(cost)
+        at = ranked.first_that_holds(cost, option.is_single)
         if at < 0:
             continue
         entry = ranked.entries[at]
@@ -156,7 +160,7 @@ def _choose_marked(lane: Lane, options: list[_Option], now_ms: int) -> _Choice |
     best_key = (0.0, 0, 0)
     for option in options:
         for at, entry in enumerate(option.ranked.entries):
-            if room_rule(lane, entry[3]) or bars(lane, entry[3], now_ms):
+            if _is_barred(lane, option, entry[3], now_ms):
                 continue
             key = (entry[0] - option.worth, entry[1], entry[2])
             if best is None or key < best_key:
@@ -174,10 +178,17 @@ def _preferred(
     for option in options:
         for at, entry in enumerate(option.ranked.entries):
             if entry[3].id == agent_id:
-                barred = room_rule(lane, entry[3]) or bars(lane, entry[3], now_ms)
+                barred = _is_barred(lane, option, entry[3], now_ms)
                 is_near = _score((option, at)) + bonus(score) >= score
                 return (option, at) if is_near and not barred else best
     return best
+
+
+def _is_barred(lane: Lane, option: _Option, agent: FreeAgent, now_ms: int) -> bool:
+    """Whether this agent of a class that may cannot have the next task of a lane."""
+    if agent.used and option.is_single:
+        return True
+    return bool(room_rule(lane, agent) or bars(lane, agent, now_ms))
 
 
 def _score(choice: _Choice) -> float:

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from heapq import heapify, heappop, heappush, heapreplace
 from typing import Any
 
-from balancer.core.lanes import Gate
 from balancer.core.strategies import Scores
 from balancer.core.turns import Turns
 from balancer.core.view import FreeAgent, FreeClass
@@ -26,22 +25,20 @@ class Ranked:
     picture shows, one of those may be better than any that was used already.
     """
 
-    __slots__ = ("_enter", "_single", "entries", "fresh", "partial")
+    __slots__ = ("_enter", "entries", "fresh", "partial")
 
-    def __init__(
-        self, entries: list[Entry], fresh: int, partial: bool, enter: Enter, single: bool = False
-    ) -> None:
+    def __init__(self, entries: list[Entry], fresh: int, partial: bool, enter: Enter) -> None:
         heapify(entries)
         self.entries, self.fresh, self.partial = entries, fresh, partial and fresh > 0
-        self._enter, self._single = enter, single
+        self._enter = enter
 
     @property
     def hides(self) -> bool:
         """Whether the picture's agents are all used, and there are more."""
         return self.partial and not self.fresh
 
-    def first_that_holds(self, cost: int) -> int:
-        """Index of the best agent with `cost` units left, -1 for none.
+    def first_that_holds(self, cost: int, is_single: bool = False) -> int:
+        """Index of the best agent with `cost` units left, -1 for none. `is_single`: of those that hold nothing.
 
         Nearly always the first; agents too full for this cost keep their place.
         """
@@ -49,23 +46,23 @@ class Ranked:
         if not entries:
             return -1
         first = entries[0][3]
-        if first.used + cost <= first.max_concurrent:
+        if first.used + cost <= first.max_concurrent and not (is_single and first.used):
             return 0
         fitting = [
             (entry[:3], at)
             for at, entry in enumerate(entries)
-            if entry[3].used + cost <= entry[3].max_concurrent
+            if entry[3].used + cost <= entry[3].max_concurrent and not (is_single and entry[3].used)
         ]
         return min(fitting)[1] if fitting else -1
 
     def take(self, at: int, cost: int, number: Turns) -> None:
-        """The agent at this place has `cost` units less; it leaves when it has none, or may have one task only."""
+        """The agent at this place has `cost` units less; it leaves when it has none."""
         entries = self.entries
         id_, type_, most, used, health, freed_us, turn = entries[at][3]
         turn = number.after_grant(turn)
         if entries[at][2] < 0:
             self.fresh -= 1
-        if used + cost >= most or self._single:
+        if used + cost >= most:
             self._pop(at)
             return
         agent = FreeAgent(id_, type_, most, used + cost, health, freed_us, turn)
@@ -97,25 +94,18 @@ Enter = Callable[[FreeAgent, int], Entry]
 
 
 def rank(
-    fc: FreeClass,
-    enter: Enter,
-    number: Turns,
-    least_health: float,
-    kept: str | None,
-    *,
-    probes: bool = False,
+    fc: FreeClass, enter: Enter, number: Turns, least_health: float, kept: str | None
 ) -> Ranked:
-    """The agents of a class that may be given work at all. `probes`: of a class that is probed, one task each."""
-    single = probes and fc.cls.gate is Gate.PROBE
+    """The agents of a class that may be given work at all."""
     in_turn = len(fc.agents) - fc.extra
     entries, fresh = [], 0
     for at, agent in enumerate(fc.agents):
-        if agent.health < least_health or agent.id == kept or (single and agent.used):
+        if agent.health < least_health or agent.id == kept:
             continue
         is_fresh = at < in_turn
         fresh += is_fresh
         entries.append(enter(agent, next(number) - (FRESH if is_fresh else 0)))
-    return Ranked(entries, fresh, fc.size > len(fc.agents), enter, single)
+    return Ranked(entries, fresh, fc.size > len(fc.agents), enter)
 
 
 class Beyond(Exception):

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from balancer.core.fleet import Fleet, Ladder
-from balancer.core.lanes import AgentClass, Gate, Lane, feasible
+from balancer.core.fleet import Ladder
+from balancer.core.lanes import AgentClass, Lane, feasible
 from balancer.core.view import FreeAgent
 
 
@@ -36,11 +36,9 @@ def class_rule(lane: Lane, cls: AgentClass) -> Rule | None:
     return Rule.SIZE if lane.cost > cls.max_concurrent else Rule.SKILL
 
 
-def is_failing(fleet: Fleet, ladder: Ladder, cls: AgentClass, agent: FreeAgent) -> bool:
+def is_failing(ladder: Ladder, cls: AgentClass, agent: FreeAgent) -> bool:
     """Whether an agent of a class that may is shut out from the lane of this ladder, or has its one task."""
-    if cls.gate is Gate.PROBE:
-        return fleet.probes and agent.used > 0
-    return not ladder.serves(cls)
+    return not ladder.serves(cls) or (ladder.probes(cls) and agent.used > 0)
 
 
 def bars(lane: Lane, agent: FreeAgent, now_ms: int) -> Rule | None:

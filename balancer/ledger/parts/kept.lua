@@ -20,11 +20,15 @@ end
 -- So many are eased a call at most: each is moved to another class, and a whole fleet may have been idle. The others' next heartbeat does it.
 local MOST_EASED, EASED = 20, 0
 
+-- For how long none of its tries was looked at: kept of those that are gated or slower than they declare (save_paces). Heartbeats and a
+-- resumption move freed_us, too.
+local function untried_us(a) return now_us - tonumber(redis.call('HGET', k_agent(a.id), 'pace_us') or a.freed_us) end
+
 -- Who counts as slow is tried seldom, so it cannot show that it no longer is. After half an hour without a try, or twenty times as long as
 -- those of its role take, it comes a step nearer to what it declares, and what was seen of it counts half.
 local function eased(a, cid, learned)
   if a.n > 0 or EASED == MOST_EASED or not string.find(learned, ':-', 1, true) then return learned end
-  local idle_us = now_us - math.max(a.freed_us, tonumber(redis.call('HGET', k_agent(a.id), 'pace_us') or 0))
+  local idle_us = untried_us(a)
   if idle_us < 1800000000 or idle_us < 20 * tonumber(redis.call('HGET', k_role(a.role), 'service_us') or 0) then return learned end
   local packed = pack_steps(ease(read_steps(learned)))
   if not has_room(a.class, (learned_class(cid, '', packed))) then return learned end
@@ -42,10 +46,20 @@ local function eased(a, cid, learned)
   return packed
 end
 
+-- Whether one that is shut out is given its one task. Twin of shut_s. A restart makes it be tried soon, but never more than once a minute.
+local function half_opens(a, b)
+  local failed = tonumber(redis.call('HGET', k_agent(a.id), 'pace_probes') or 0)
+  if a.boot ~= b.boot and failed > 0 then
+    redis.call('HSET', k_agent(a.id), 'pace_probes', 0)
+    failed = 0
+  end
+  return a.n == 0 and untried_us(a) >= 1000000 * math.min(1800, 60 * 2 ^ failed)
+end
+
 -- What was learned of an agent stays with it while it declares the same speeds, over restarts too; else it was seen as somebody else.
 local function keep_pace(a, b, learned, specs, speeds)
   if a.role == b.role and specs == b.specs and (speeds or '') == b.speeds then
-    local gate = gate_of(a.class)
+    local gate = GATES[a.class]
     if gate then
       b.class, b.def = gated_class(b.class, b.def, gate == 'shut' and half_opens(a, b) and 'probe' or gate)
       return

@@ -73,6 +73,15 @@ end
 
 local function whole(x) return math.floor(10000 * x + 0.5) end
 
+-- Whether what was seen of a class is held against it: it is gated, or slower than declared.
+local function is_lowered(cid)
+  if not string.find(cid, '+', 1, true) then return false end
+  for _, step in pairs(class_of(cid).steps) do
+    if step < 0 then return true end
+  end
+  return GATES[cid]
+end
+
 -- To be called before save_agents, which writes `extra`.
 local function save_paces()
   for _, a in ipairs(PACED) do
@@ -89,6 +98,7 @@ local function save_paces()
         local all, levels = levels_of(a, steps)
         if all then move_class(a, next_steps(steps, all, levels)) end
       end
+      if is_lowered(a.class) then extra[#extra + 1], extra[#extra + 2] = 'pace_us', str(now_us) end
     end
   end
 end
