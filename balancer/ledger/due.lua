@@ -5,7 +5,7 @@
 -- Outcomes -
 -- Keeps   a task is ready at its time, however late this runs
 -- Uses    cells, effort, waiting, task
-local CAP, moved = 200, 0
+local CAP, moved = 100, 0
 local function move(state, why)
   local due = redis.call('ZRANGEBYSCORE', K[state], '-inf', str(now_us), 'WITHSCORES', 'LIMIT', 0, CAP - moved)
   for i = 1, #due, 2 do

@@ -18,6 +18,6 @@ class Due(NamedTuple):
 
 
 def due(pool: Pool) -> Due:
-    """Move at most 200 failed tasks whose retry time has come."""
+    """Move at most 100 failed tasks whose retry time has come."""
     moved, more = pool.run(SCRIPT)
     return Due(int(moved), bool(more))

@@ -9,7 +9,7 @@ read_backoff(4)
 local LEARNS = int(ARGV[8], 0, 1, 'learning') == 1
 local grace_ms = int(ARGV[7], 0, 86400000, 'grace_ms')
 if now_ms < tonumber(redis.call('HGET', KEYS[1], 'grace_until_ms')) then return { 0, 0, 0, 0 } end
-local over = redis.call('ZRANGEBYSCORE', K.leases, '-inf', str(now_us - 1000 * grace_ms), 'LIMIT', 0, 100)
+local over = redis.call('ZRANGEBYSCORE', K.leases, '-inf', str(now_us - 1000 * grace_ms), 'LIMIT', 0, 50)
 local n = { retry = 0, dead = 0, cancelled = 0 }
 for _, id in ipairs(over) do
   local t = load_task(id)
@@ -25,4 +25,4 @@ save_paces()
 save_tasks()
 save_agents()
 save_common()
-return { n.retry, n.dead, n.cancelled, #over == 100 and 1 or 0 }
+return { n.retry, n.dead, n.cancelled, #over == 50 and 1 or 0 }

@@ -25,7 +25,7 @@ class TimedOut(NamedTuple):
 
 
 def timeout(pool: Pool, grace_ms: int = GRACE_MS, *, draw: int | None = None) -> TimedOut:
-    """Fail at most 100 tries that ran past their run timeout. `draw`: as in settle."""
+    """Fail at most 50 tries that ran past their run timeout. `draw`: as in settle."""
     args = [*backoff_args(pool.settings, draw), grace_ms, int(pool.settings.learning)]
     retry, dead, cancelled, more = pool.run(SCRIPT, args)
     return TimedOut(int(retry), int(dead), int(cancelled), bool(more))
