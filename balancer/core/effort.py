@@ -131,11 +131,13 @@ class Scale(NamedTuple):
 
     def lift(self, spread: float) -> float:
         """By how much means lie above what the ladder says of logarithms: as much as was seen, never more than
-        a log-normal spread says, for real durations have an end.
+        a log-normal spread says, for real durations have an end. Of a role that has finished nothing as much as other
+        roles may teach it.
         """
         most = math.exp(min(spread, MAX_VARIANCE) / 2)
         if not self.median_ms:
-            return most
+            # What spread there is was seen elsewhere, where the first guesses may have been far off.
+            return min(most, math.exp(MOST_ELSEWHERE))
         seen = Cell(self.n, self.work_ms / self.median_ms).towards(most, LIFT_WEIGHT)
         return max(1.0, min(most, seen))
 

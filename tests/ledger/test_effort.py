@@ -588,6 +588,26 @@ def test_other_roles_teach_a_role_that_has_finished_nothing_a_factor_of_four_at_
     assert Estimate.read(quick).mean_ms < 60, "its own counts in full"
 
 
+def test_how_far_off_other_roles_were_does_not_raise_what_is_expected_above_the_prior(
+    virtual_pool: Pool, clock: Clock
+) -> None:
+    """They took far less than their priors, each another time; a factor of a quarter and a lift of four are all
+    that this may teach.
+    """
+    beat(virtual_pool, "a1", role="quick")
+    for n, took_ms in enumerate((1, 100_000, 2, 500, 30_000)):
+        submit(virtual_pool, make_task(f"q{n}", role="quick"))
+        assign(virtual_pool, f"q{n}", "a1")
+        clock.advance(100)
+        assert complete(virtual_pool, f"q{n}", duration_ms=took_ms) == "ok"
+
+    submit(virtual_pool, make_task("t2", role="other"))
+
+    expected = stored(virtual_pool, "t2")
+    assert (expected.mean_ms, expected.n, expected.prior_ms) == (3_600_000, 0, 3_600_000)
+    assert expected.p90_ms > 100 * expected.mean_ms
+
+
 def test_a_spoilt_key_of_what_is_learned_keeps_nothing_from_the_books(virtual_pool: Pool) -> None:
     keys, client = virtual_pool.keys, virtual_pool.client
     beat(virtual_pool, "a1", max_concurrent=2)

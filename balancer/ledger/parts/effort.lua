@@ -52,7 +52,8 @@ end
 -- By how much means lie above what the ladder says of logarithms: as much as was seen of the role, never more than a log-normal spread says.
 local function lift(stem, var)
   local most, w = math.exp(math.min(var, 4) / 2), WIDE[stem.of_role]
-  if w.median == 0 then return most end
+  -- Of a role that has finished nothing as much as other roles may teach it: their first guesses may have been far off.
+  if w.median == 0 then return math.min(most, 4) end
   return math.max(1, math.min(most, (w.n2 * w.work / w.median + 20 * most) / (w.n2 + 20)))
 end
 
