@@ -113,7 +113,8 @@ def task_violations(task: TaskFacts) -> list[str]:
         out.append(f"task {task.id}: its state is {state} but its agent still holds the lease")
     if ("cancel" in task.fields) != bool(task.lease and task.lease.cancel):
         out.append(f"task {task.id}: it and its lease disagree whether it is being cancelled")
-    if (state == "blocked") != (task.open_parents > 0):
+    # What a dead task waited for is kept, for a retry.
+    if state != "dead" and (state == "blocked") != (task.open_parents > 0):
         out.append(f"task {task.id}: its state is {state} with {task.open_parents} open parents")
     if state == "dead" and task.fields.get("reason") in {"failed", "timeout"}:
         allowed = int(task.fields["d"].split("|")[1])

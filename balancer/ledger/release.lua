@@ -3,7 +3,7 @@
 -- ARGV 1-3 genesis, schema, now_us
 -- Returns {ready, dead, skipped, more (0, 1)}
 -- Outcomes ready, dead, skipped
--- Keeps   a child is told once per parent: only the removal of that parent from its set counts
+-- Keeps   a child is told once per parent: only while it is blocked, and the parent is in its set
 -- Uses    cells, effort, waiting, task
 local budget, ready, dead, skipped = 200, 0, 0, 0
 -- For so long after it became ready, a child would rather have the agent that did its parent.
@@ -11,13 +11,14 @@ local PREFERRED_MS = '600000'
 
 local function tell(child, parent, parent_state, parent_agent)
   redis.call('ZREM', k_children(parent), child)
-  if redis.call('SREM', k_parents(child), parent) == 0 then return end
   local t = load_task(child)
+  if not t or t.state ~= 'blocked' then return end
   local policy = parent_state == 'completed' and 'run' or options(t)
+  -- A child that dies keeps what it waited for: a retry waits for that again.
+  if redis.call(policy == 'run' and 'SREM' or 'SISMEMBER', k_parents(child), parent) == 0 then return end
   if policy ~= 'run' then
     local is_skipped = policy == 'skip'
     redis.call('ZREM', K.blocked, child)
-    redis.call('DEL', k_parents(child))
     finish(t, is_skipped and 'cancelled' or 'dead', 'parent_failed', '0')
     event(is_skipped and 'cancelled' or 'dead', child, '-', 'parent_failed ' .. parent)
     if is_skipped then skipped = skipped + 1 else dead = dead + 1 end

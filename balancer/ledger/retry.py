@@ -16,12 +16,17 @@ CAP = 200
 
 
 class Outcome(StrEnum):
-    """What became of one task to retry. `already`: it waits or runs."""
+    """What became of one task to retry. `already`: it waits or runs. `dead_parent`: a parent of it is dead,
+    cancelled or forgotten, and must be retried first. `too_many_children`: as many wait for one of its parents
+    as may.
+    """
 
     RETRIED = "retried"
     ALREADY = "already"
     FINISHED = "finished"
     UNKNOWN = "unknown"
+    DEAD_PARENT = "dead_parent"
+    TOO_MANY_CHILDREN = "too_many_children"
 
 
 class Retried(NamedTuple):

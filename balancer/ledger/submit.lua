@@ -41,21 +41,21 @@ local function refused(t)
   if r.waiting >= r.max_pending then return 'queue_full', fullness(r) end
 end
 
--- Sets t.open; a task whose end is decided already says so.
+-- Sets t.open, the parents that have not completed; a task whose end is decided already says so.
 local function look_at_parents(t)
   local policy, failed = options(t), nil
   for _, parent in ipairs(t.parents) do
     local state = redis.call('HGET', k_task(parent), 'state')
     if not state then return 'unknown_parent', parent end
-    if state == 'dead' or state == 'cancelled' then
-      failed = failed or parent
-    elseif state ~= 'completed' then
-      if redis.call('ZCARD', k_children(parent)) >= 10000 then return 'too_many_children', parent end
+    local has_failed = state == 'dead' or state == 'cancelled'
+    if has_failed and policy ~= 'run' then failed = failed or parent end
+    if state ~= 'completed' and not (has_failed and policy == 'run') then
+      if not has_failed and redis.call('ZCARD', k_children(parent)) >= 10000 then return 'too_many_children', parent end
       t.open = t.open or {}
       t.open[#t.open + 1] = parent
     end
   end
-  if failed and policy ~= 'run' then return policy == 'skip' and 'skipped' or 'dead_parent', failed end
+  if failed then return policy == 'skip' and 'skipped' or 'dead_parent', failed end
 end
 
 local function judge(t)
@@ -110,6 +110,7 @@ for _, t in ipairs(tasks) do
       t.l.refs, t.l.r.waiting = t.l.refs + 1, t.l.r.waiting + 1
     else
       redis.call('HINCRBY', K.laneref, t.lane, 1)
+      if t.open and STATE[outcome] == 'dead' then redis.call('SADD', k_parents(t.id), unpack(t.open)) end
       finish(t, STATE[outcome], outcome == 'expired' and 'expired' or 'parent_failed', '0')
     end
     event('submitted', t.id, '-', outcome)

@@ -42,7 +42,7 @@ TRIED, _ = lane_definition(Lane("dev", "general", 1, tried=("a1",)))
 WAITS: dict[str, dict[str, Any]] = {
     "pending": {"pending:dev t1": GONE, f"lane:{LANE} t1": GONE, f"lanes:dev {LANE}": GONE},
     "scheduled": {"scheduled t1": GONE},
-    "blocked": {"blocked t1": GONE, "parents:t1 p1": GONE},
+    "blocked": {"blocked t1": GONE},
     "failed": {"failed t1": GONE},
 }
 

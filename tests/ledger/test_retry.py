@@ -7,6 +7,7 @@ import pytest
 from balancer.core.lanes import Lane, lane_definition
 from balancer.ledger import Pool
 from balancer.ledger import retry as retries
+from balancer.ledger.cancel import cancel
 from balancer.ledger.expire import expire
 from balancer.ledger.reclaim import reclaim
 from balancer.ledger.release import release
@@ -151,18 +152,109 @@ def test_children_of_a_retried_parent_that_were_not_told_wait_on(virtual_pool: P
     assert task(virtual_pool, "child")["state"] == "pending"
 
 
-def test_children_that_died_with_their_parent_are_retried_for_themselves(
-    virtual_pool: Pool,
-) -> None:
-    submit(virtual_pool, make_task(max_failures=1), make_task("child", depends_on=("t1",)))
-    die(virtual_pool)
-    release(virtual_pool)
+def family(pool: Pool, policy: str = "fail") -> None:
+    """t1 has died and its child with it; the child waits for `other`, too, which is still there."""
+    child = make_task("child", depends_on=("t1", "other"), on_parent_failure=policy)
+    submit(pool, make_task(max_failures=1), make_task("other"), child)
+    die(pool)
+    release(pool)
+
+
+def test_a_child_of_a_dead_parent_is_not_retried_before_that(virtual_pool: Pool) -> None:
+    family(virtual_pool)
     assert task(virtual_pool, "child")["reason"] == "parent_failed"
 
-    assert retry(virtual_pool, ["child"])[0].outcome == "retried"
+    with changes(virtual_pool) as seen:
+        assert retry(virtual_pool, ["child"]) == [("dead_parent", "dead")]
+
+    assert seen.nothing
+
+
+def test_a_retried_child_waits_for_those_of_its_parents_that_have_not_completed(
+    virtual_pool: Pool,
+) -> None:
+    family(virtual_pool)
+    parents = virtual_pool.keys.parents("child")
+    assert virtual_pool.client.smembers(parents) == {"t1", "other"}
+
+    assert retry(virtual_pool, ["t1", "child"]) == [("retried", "dead")] * 2
+
+    assert task(virtual_pool, "child")["state"] == "blocked"
+    for parent in ("other", "t1"):
+        assert release(virtual_pool).ready == 0
+        assert assign(virtual_pool, parent)
+        assert complete(virtual_pool, parent) == "ok"
+    assert release(virtual_pool) == (1, 0, 0, False)
+    assert task(virtual_pool, "child")["state"] == "pending"
+    assert not virtual_pool.client.exists(parents, virtual_pool.keys.children("t1"))
+
+
+def test_a_retried_child_does_not_wait_for_parents_that_completed_after_its_death(
+    virtual_pool: Pool,
+) -> None:
+    family(virtual_pool)
+    assign(virtual_pool, "other")
+    complete(virtual_pool, "other")
+    assert release(virtual_pool) == (0, 0, 0, False)
+    retry(virtual_pool, ["t1"])
+    assign(virtual_pool)
+    complete(virtual_pool)
+    assert release(virtual_pool) == (0, 0, 0, False)
+    assert task(virtual_pool, "child")["state"] == "dead"
+
+    assert retry(virtual_pool, ["child"]) == [("retried", "dead")]
 
     assert task(virtual_pool, "child")["state"] == "pending"
-    assert task(virtual_pool)["state"] == "dead"
+    assert not virtual_pool.client.exists(virtual_pool.keys.parents("child"))
+
+
+def test_a_retried_child_dies_again_with_its_other_parent(virtual_pool: Pool) -> None:
+    family(virtual_pool)
+    retry(virtual_pool, ["t1", "child"])
+    cancel(virtual_pool, ["other"])
+
+    assert release(virtual_pool) == (0, 1, 0, False)
+    assert retry(virtual_pool, ["child"]) == [("dead_parent", "dead")]
+
+
+def test_an_expired_child_waits_for_its_parents_again(virtual_pool: Pool, clock: Clock) -> None:
+    submit(virtual_pool, "t1", make_task("child", depends_on=("t1",), expires_at=later(3)))
+    clock.advance(3)
+    assert expire(virtual_pool).expired == 1
+
+    assert retry(virtual_pool, ["child"]) == [("retried", "dead")]
+
+    assert task(virtual_pool, "child")["state"] == "blocked"
+    cancel(virtual_pool, ["t1"])
+    assert release(virtual_pool) == (0, 1, 0, False)
+
+
+def test_a_child_that_runs_whatever_becomes_of_its_parents_does_not_wait_for_dead_ones(
+    virtual_pool: Pool, clock: Clock
+) -> None:
+    asks = {"depends_on": ("t1",), "on_parent_failure": "run", "expires_at": later(3)}
+    submit(virtual_pool, make_task(max_failures=1), make_task("child", **asks))
+    clock.advance(3)
+    expire(virtual_pool)
+    die(virtual_pool)
+    release(virtual_pool)
+
+    assert retry(virtual_pool, ["child"]) == [("retried", "dead")]
+
+    assert task(virtual_pool, "child")["state"] == "pending"
+    assert not virtual_pool.client.exists(virtual_pool.keys.parents("child"))
+
+
+def test_a_task_that_was_dead_when_it_came_waits_for_its_parents(virtual_pool: Pool) -> None:
+    submit(virtual_pool, make_task(max_failures=1))
+    die(virtual_pool)
+    submit(virtual_pool, make_task("child", depends_on=("t1",)))
+    assert task(virtual_pool, "child")["reason"] == "parent_failed"
+    assert retry(virtual_pool, ["child"])[0].outcome == "dead_parent"
+
+    assert retry(virtual_pool, ["t1", "child"]) == [("retried", "dead")] * 2
+
+    assert task(virtual_pool, "child")["state"] == "blocked"
 
 
 def test_an_expired_task_that_is_retried_does_not_expire_again(

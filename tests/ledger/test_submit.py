@@ -199,6 +199,8 @@ def test_submit_with_failed_parent_is_dead_at_once(virtual_pool: Pool, parent: s
             e="2683|2683|1|3600000",
         ),
         **fields("task:t1", ended_us=str(NOW_US), reason="parent_failed", took_ms="0"),
+        "parents:t1 pending": True,
+        f"parents:t1 {parent}": True,
         "dead t1": NOW_US,
         **fields("role:dev", accepted="8", dead="2", dropped="2"),
         **fields("pool", accepted="8", dead="2", dropped="2"),

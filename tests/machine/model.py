@@ -7,7 +7,7 @@ are the judges.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -251,6 +251,7 @@ class Model:
             self.first[task.dedup_key] = task.id
         state = STARTS[outcome]
         if state in FINAL:
+            new.open = self._left_of(task, task.depends_on)[0]
             self._finish(task.id, state, now_us)
             return
         new.state = state
@@ -258,9 +259,19 @@ class Model:
         if state == "scheduled" and task.not_before:
             new.due_us = to_us(task.not_before)
         if state == "blocked":
-            new.open = {p for p in task.depends_on if self.tasks[p].state not in FINAL}
+            new.open, _ = self._left_of(task, task.depends_on)
             for parent in new.open:
                 self.tasks[parent].has_waiting = True
+
+    def _left_of(self, task: Task, parents: Iterable[str]) -> tuple[set[str], bool]:
+        """The parents that have not completed, and whether one of them never will."""
+        states = {parent: self._state_of(parent) for parent in parents}
+        failed = {parent for parent, state in states.items() if state in {"dead", "cancelled", ""}}
+        left = {parent for parent, state in states.items() if state != "completed"}
+        return (left - failed, False) if task.on_parent_failure == "run" else (left, bool(failed))
+
+    def _state_of(self, task_id: str) -> str:
+        return self.tasks[task_id].state if task_id in self.tasks else ""
 
     def _tick_us(self, now_us: int) -> int:
         self.clock_us = max(now_us, self.clock_us + 1)
@@ -433,14 +444,15 @@ class Model:
             self.untold.discard(parent)
             good = self.tasks[parent].state == "completed"
             for id_, task in self.tasks.items():
-                if parent not in task.open:
+                if parent not in task.open or task.state != "blocked":
                     continue
                 policy = "run" if good else task.task.on_parent_failure
                 if policy != "run":
                     self._finish(id_, "cancelled" if policy == "skip" else "dead", now_us)
                     skipped += policy == "skip"
                     dead += policy == "fail"
-                elif task.open == {parent}:
+                    continue
+                if task.open == {parent}:
                     self._make_ready(task, now_us)
                     ready += 1
                 task.open.discard(parent)
@@ -489,13 +501,22 @@ class Model:
             return "unknown"
         if task.state != "dead":
             return "finished" if task.state in FINAL else "already"
+        left, is_hopeless = self._left_of(task.task, task.open)
+        if is_hopeless:
+            return "dead_parent"
         self.untold.discard(task_id)
+        task.open = left
         task.losses = task.failures = 0
         task.alone, task.avoid, task.avoid_until_ms, task.tried = False, (), 0, ()
         expires_at = task.task.expires_at
         if expires_at and to_us(expires_at) <= now_us:
             task.task = task.task.model_copy(update={"expires_at": None})
-        self._make_ready(task, now_us)
+        if left:
+            task.state = "blocked"
+            for parent in left:
+                self.tasks[parent].has_waiting = True
+        else:
+            self._make_ready(task, now_us)
         return "retried"
 
     def reprioritise(self, task_id: str, priority: Priority) -> str:
@@ -668,7 +689,9 @@ class Model:
         task = self.tasks[task_id]
         assert task.state not in FINAL, f"{task_id} ends twice"
         task.state, task.ended_us = state, now_us
-        task.open, task.cancelling = set(), False
+        task.cancelling = False
+        if state != "dead":
+            task.open = set()
         if task.has_waiting:
             self.untold.add(task_id)
         return state

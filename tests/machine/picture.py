@@ -103,7 +103,8 @@ def _forgotten(picture: Picture, latest_ms: int, grace_ms: int) -> list[str]:
             )
     known, untold = under(picture, "task"), picture.get("release", {})
     for id_, parents in under(picture, "parents").items():
-        for parent in parents:
+        # What a dead task waited for is kept, and of no account until it is retried.
+        for parent in parents if known[id_]["state"] == "blocked" else ():
             if known[parent]["state"] in FINAL and parent not in untold:
                 out.append(f"{id_} waits for {parent}, which has ended and tells nobody")
             if id_ not in picture.get(f"children:{parent}", {}):
@@ -128,7 +129,14 @@ def left_over(picture: Picture) -> Picture:
         "parents:",
         "children:",
     )
-    left = {n: it for n, it in picture.items() if n in names or n.startswith(families)}
+    known = under(picture, "task")
+    #: For a retry.
+    kept = {f"parents:{id_}" for id_, task in known.items() if task["state"] == "dead"}
+    left = {
+        n: it
+        for n, it in picture.items()
+        if n in names or (n.startswith(families) and n not in kept)
+    }
     for id_, inbox in under(picture, "inbox").items():
         # What a retired agent was told stays until it is forgotten.
         if any(fields.get("kind") != "retire" for fields in inbox.values()):

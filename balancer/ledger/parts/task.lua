@@ -31,6 +31,7 @@ local function finish(t, state, reason, took_ms)
   put(PLACED, K[state], at, t.id)
   REFS[t.lane] = (REFS[t.lane] or 0) - 1
   if t.kids then redis.call('ZADD', K.release, at, t.id) end
+  if state == 'cancelled' and t.state == 'blocked' then redis.call('DEL', k_parents(t.id)) end
   count(t.role, state, 1)
   if t.state == 'assigned' then return end
   count(t.role, 'dropped', 1)

@@ -108,6 +108,5 @@ end
 local function stop_waiting(t)
   redis.call('ZREM', t.state == 'pending' and k_pending(t.role) or K[t.state], t.id)
   if t.state == 'pending' then take(t) end
-  if t.state == 'blocked' then redis.call('DEL', k_parents(t.id)) end
   if t.state == 'scheduled' then count(t.role, 'scheduled', -1) end
 end
