@@ -18,6 +18,11 @@ from balancer.ledger.read_tasks import Try
 from balancer.ledger.reprioritise import Moved
 from balancer.ledger.retry import Retried
 
+_STILL_DEAD = (
+    retrying.Outcome.UNKNOWN,
+    retrying.Outcome.DEAD_PARENT,
+    retrying.Outcome.TOO_MANY_CHILDREN,
+)
 #: Of what tasks die.
 REASONS = ("failed", "timeout", "lost", "expired", "parent_failed")
 
@@ -47,13 +52,21 @@ def retry(pool: PoolRef, task_ids: Sequence[str]) -> Exchange[list[Retried]]:
 def retry_dead(pool: PoolRef, role: str | None, reason: str | None) -> Exchange[int]:
     """A new life for every task that is dead now, of the role and with the reason; how many.
 
-    Page by page: those that die again meanwhile are left alone.
+    Page by page: those that die again meanwhile are left alone. Children of dead parents are tried again after
+    these, as long as that helps one.
     """
     if role is not None:
         check_ids([role], "role")
     if reason not in (None, *REASONS):
         raise InvalidInput(f"reason: {reason!r:.80} is none of {', '.join(REASONS)}")
     upto_us = round((yield from read.now_s.steps(pool)) * 1_000_000)
+    retried = 0
+    while found := (yield from _retry_once(pool, upto_us, role, reason)):
+        retried += found
+    return retried
+
+
+def _retry_once(pool: PoolRef, upto_us: int, role: str | None, reason: str | None) -> Exchange[int]:
     skip = retried = 0
     while page := (yield from read_tasks.dead.steps(pool, upto_us, skip, retrying.CAP)):
         wanted = [
@@ -63,7 +76,7 @@ def retry_dead(pool: PoolRef, role: str | None, reason: str | None) -> Exchange[
         outcomes = [answer.outcome for answer in answers]
         retried += outcomes.count(retrying.Outcome.RETRIED)
         # All but these have left the list by now.
-        skip += len(page) - len(wanted) + outcomes.count(retrying.Outcome.UNKNOWN)
+        skip += len(page) - len(wanted) + sum(outcomes.count(one) for one in _STILL_DEAD)
     return retried
 
 

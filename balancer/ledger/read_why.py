@@ -87,8 +87,8 @@ def why(pool: PoolRef, task_id: str) -> Exchange[Why | None]:
     }
     moves = 0
     while (read := (yield from _read(pool, task_id))) is not None:
-        look = looks.get(read.status.state)
-        answer = (yield from look(pool, read)) if look else _ended(read)
+        look = looks.get(read.status.state, _ended)
+        answer = yield from look(pool, read)
         if answer is not None:
             return answer
         moves += 1
@@ -170,17 +170,24 @@ def _assigned(pool: PoolRef, read: _Read) -> Exchange[Why | None]:
 
 
 def _blocked(pool: PoolRef, read: _Read) -> Exchange[Why | None]:
+    parents, many = yield from _parents(pool, read)
+    if not parents:
+        return _due(read)
+    return explained.told(Code.BLOCKED, **read.task, parents=parents, open_parents=many)
+
+
+def _parents(pool: PoolRef, read: _Read) -> Exchange[tuple[tuple[Parent, ...], int]]:
+    """Some of those that a task waits for, or waited for when it died, and how many there are."""
     key = pool.keys.parents(read.status.id)
     some, count = yield [("SRANDMEMBER", key, MOST_PARENTS), ("SCARD", key)]
-    if not some:
-        return _due(read)
     names = sorted(some)
+    if not names:
+        return (), 0
     states = yield [("HGET", pool.keys.task(name), "state") for name in names]
     parents = tuple(
         Parent(id=name, state=state or "unknown") for name, state in zip(names, states, strict=True)
     )
-    many = max(count, len(names))
-    return explained.told(Code.BLOCKED, **read.task, parents=parents, open_parents=many)
+    return parents, max(count, len(names))
 
 
 def _timed(read: _Read, code: Code, at_us: float | None, **more: Any) -> Why | None:
@@ -196,13 +203,24 @@ def _due(read: _Read) -> Why:
     return explained.told(code, **read.task, **read.unserved)
 
 
-def _ended(read: _Read) -> Why:
+def _ended(pool: PoolRef, read: _Read) -> Exchange[Why | None]:
     status = read.status
+    parents: tuple[Parent, ...] = ()
+    many = 0
+    if status.reason == "parent_failed":
+        parents, many = yield from _parents(pool, read)
     took_s = None
     if status.granted_at is not None and status.ended_at is not None:
         took_s = max(0.0, status.ended_at - status.granted_at)
     code = Code(status.state.value)
-    return explained.told(code, **read.task, assignment=status.assignment, took_s=took_s)
+    return explained.told(
+        code,
+        **read.task,
+        assignment=status.assignment,
+        took_s=took_s,
+        parents=parents,
+        open_parents=many,
+    )
 
 
 def _told(one: Try) -> str:

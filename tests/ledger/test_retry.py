@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from balancer.core.lanes import Lane, lane_definition
@@ -232,7 +234,7 @@ def test_an_expired_child_waits_for_its_parents_again(virtual_pool: Pool, clock:
 def test_a_child_that_runs_whatever_becomes_of_its_parents_does_not_wait_for_dead_ones(
     virtual_pool: Pool, clock: Clock
 ) -> None:
-    asks = {"depends_on": ("t1",), "on_parent_failure": "run", "expires_at": later(3)}
+    asks: Any = {"depends_on": ("t1",), "on_parent_failure": "run", "expires_at": later(3)}
     submit(virtual_pool, make_task(max_failures=1), make_task("child", **asks))
     clock.advance(3)
     expire(virtual_pool)

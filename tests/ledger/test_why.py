@@ -27,6 +27,7 @@ from balancer.ledger.read_tasks import lane_of
 from balancer.ledger.read_tried import tried as tried_of
 from balancer.ledger.read_why import why
 from balancer.ledger.reclaim import reclaim
+from balancer.ledger.release import release
 from balancer.ledger.replicas import sign
 from balancer.ledger.role_set import pause
 from tests.support.factories import (
@@ -1094,3 +1095,21 @@ def test_it_takes_a_handful_of_round_trips_however_much_there_is(fit: Pool) -> N
     submit(fit, *(make_task(f"b{n}", category=f"c{n % 7}") for n in range(100)))
     drain(fit)
     assert few <= trips() <= 8
+
+
+def test_a_dead_child_names_the_parents_that_failed_and_what_helps(
+    virtual_pool: Pool, clock: Clock
+) -> None:
+    beat(virtual_pool)
+    child = make_task("child", depends_on=("t1", "other"))
+    submit(virtual_pool, make_task(max_failures=1), "other", child)
+    assign(virtual_pool)
+    complete(virtual_pool, status="failed")
+    release(virtual_pool)
+
+    found = ask(virtual_pool, "child")
+
+    assert found.text == "It is dead (parent_failed: t1 is dead) and will not be tried again."
+    assert found.helps == "balancer task retry t1 child"
+    cancel(virtual_pool, ["other"])
+    assert ask(virtual_pool, "child").helps == "submit it again without other, which is cancelled"

@@ -12,6 +12,7 @@ from balancer import AsyncBalancer, Balancer
 from balancer.core.errors import InvalidInput, NotFound
 from balancer.embedded import EmbeddedRedis
 from balancer.ledger import Pool
+from balancer.ledger.release import release
 from tests.support.factories import assign, beat, complete, make_task, submit
 
 
@@ -22,7 +23,7 @@ def producer(redis_server: EmbeddedRedis, pool: Pool) -> Iterator[Balancer]:
 
 
 def die(pool: Pool, *names: str, role: str = "dev") -> None:
-    """These tasks of the role fail for good."""
+    """These tasks of the role fail for good; they are submitted where they are not there yet."""
     submit(pool, *(make_task(name, role, max_failures=1) for name in names))
     beat(pool, f"{role}-1", role=role, max_concurrent=1_000)
     for name in names:
@@ -58,6 +59,21 @@ def test_retry_of_all_that_is_dead_goes_beyond_a_page(producer: Balancer, pool: 
     assert producer.retry_dead(reason="failed") == 450
     assert producer.retry_dead() == 0
     assert set(states(producer, *names)) == {"pending"}
+
+
+def test_retry_of_all_that_is_dead_comes_to_children_after_their_parents(
+    producer: Balancer, pool: Pool
+) -> None:
+    """The child died first, of another parent."""
+    submit(pool, make_task("a", max_failures=1), make_task("b", max_failures=1))
+    submit(pool, make_task("child", depends_on=("a", "b")))
+    die(pool, "a")
+    release(pool)
+    die(pool, "b")
+
+    assert producer.retry_dead(reason="parent_failed") == 0
+    assert producer.retry_dead() == 3
+    assert states(producer, "a", "b", "child") == ["pending", "pending", "blocked"]
 
 
 def test_retry_passes_over_those_that_are_not_wanted(producer: Balancer, pool: Pool) -> None:

@@ -185,7 +185,9 @@ class Why(_Part):
     unmet: str | None = Field(
         default=None, description="why that agent does not get it now; none: it may"
     )
-    parents: tuple[Parent, ...] = Field(default=(), description="open ones; at most 20")
+    parents: tuple[Parent, ...] = Field(
+        default=(), description="open ones, or of a dead task those that it waited for; at most 20"
+    )
     open_parents: int = 0
     requires: dict[str, int] = Field(default_factory=dict)
     best_levels: dict[str, int] = Field(

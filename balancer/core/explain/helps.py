@@ -56,6 +56,15 @@ def _more_agents(why: Why) -> str:
     )
 
 
+def _dead(why: Why) -> str:
+    """Parents first: a task is retried only when none of its parents is dead."""
+    for one in why.parents:
+        if one.state in ("cancelled", "unknown"):
+            return f"submit it again without {one.id}, which is {one.state}"
+    dead = [one.id for one in why.parents if one.state == "dead"]
+    return f"balancer task retry {' '.join([*dead, why.id])}"
+
+
 _HELPS: Mapping[Code, Callable[[Why], str]] = {
     Code.BLOCKED: _blocked,
     Code.ROLE_PAUSED: lambda why: f"balancer queue resume {why.role}",
@@ -76,5 +85,5 @@ _HELPS: Mapping[Code, Callable[[Why], str]] = {
     Code.UNDECIDED: lambda _why: (
         "install the class where the balancers run, or: balancer configure --strategy fit"
     ),
-    Code.DEAD: lambda why: f"balancer task retry {why.id}",
+    Code.DEAD: _dead,
 }

@@ -33,7 +33,7 @@ SENTENCES: Mapping[Code, str] = {
     Code.ASSIGNED: "Agent {agent} has held it for {granted} (try {attempt}).",
     Code.CANCELLING: "Agent {agent} holds it and was asked to stop; it ends cancelled.",
     Code.COMPLETED: "It is completed: agent {agent} did it in {took} (try {attempt}).",
-    Code.DEAD: "It is dead ({reason}{limit}) and will not be tried again{tries}.",
+    Code.DEAD: "It is dead ({reason}{limit}{failed}) and will not be tried again{tries}.",
     Code.CANCELLED: "It was cancelled{because}{tries}.",
 }
 
@@ -87,6 +87,11 @@ def _parents(why: Why) -> str:
     named = ", ".join(f"{parent.id} ({parent.state})" for parent in why.parents)
     more = why.open_parents - len(why.parents)
     return f"{count(why.open_parents, 'task')}: {named}{f' and {more} more' if more > 0 else ''},"
+
+
+def _failed(why: Why) -> str:
+    gone = [one for one in why.parents if one.state in ("dead", "cancelled", "unknown")]
+    return f": {', '.join(f'{one.id} is {one.state}' for one in gone)}" if gone else ""
 
 
 def _place(why: Why) -> str:
@@ -192,6 +197,7 @@ _PARTS: Mapping[str, Callable[[Why], object]] = {
     "lost": _lost,
     "until": lambda why: seconds(why.due_in_s),
     "parents": _parents,
+    "failed": _failed,
     "failures": lambda why: why.failures,
     "max_failures": lambda why: why.max_failures,
     "excluded": _excluded,
