@@ -126,6 +126,9 @@ class Drainer(Loop):
         while True:
             looked_at = page
             proposals, is_last, kept = self._planner.decide(view, kept=kept if page else NOBODY)
+            if page or not view.more:
+                # The next pass goes on behind this page, whatever this one grants: busy pages hide no others.
+                self._page = page + 1 if view.more else 0
             if proposals:
                 answers = committing.commit(self._pool, proposals, token if is_last else "")
                 granted = sum(answer.outcome is committing.Outcome.ASSIGNED for answer in answers)
@@ -138,9 +141,8 @@ class Drainer(Loop):
                 if replans > REPLANS:
                     return Drained(assigned, rejected)
             elif view.more:
-                page = self._page = max(page + 1, self._page)
+                page = max(page + 1, self._page)
             else:
-                self._page = 0
                 return Drained(assigned, rejected)
             if (looked_at or assigned) and time.monotonic() >= until:
                 # Only a change is worth going on for at once; the tick comes by anyway.

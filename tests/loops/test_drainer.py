@@ -8,13 +8,15 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from balancer.core.settings import PoolSettings
 from balancer.ledger import Pool
+from balancer.ledger.due import due
 from balancer.ledger.read_tasks import task_statuses
 from balancer.loops import drainer as drainers
 from balancer.loops.drainer import Drained, Drainer
 from balancer.loops.loop import Loop
 from balancer.protocol import TextRedis
-from tests.support.factories import beat, complete, dump, make_task, submit
+from tests.support.factories import Clock, assign, beat, complete, dump, make_task, submit
 from tests.support.wait import wait_until
 
 Start = Callable[[Loop], None]
@@ -143,6 +145,72 @@ def test_who_is_kept_for_a_large_task_gets_nothing_of_a_later_page(
     assert complete(pool, "half") == "ok"
     assert drainer.step().assigned == 2
     assert [state(pool, task) for task in ("large", "small")] == ["assigned"] * 2
+
+
+@pytest.mark.parametrize("strategy", ["fit", "best_match", "round_robin"])
+def test_one_pass_hands_out_failed_tasks_to_all_that_the_picture_does_not_hold(
+    redis_client: TextRedis,
+    clock: Clock,
+    reading: TextRedis,
+    monkeypatch: pytest.MonkeyPatch,
+    strategy: str,
+) -> None:
+    """Of 64 classes a picture shows few agents each; the one that has failed the tasks is among them."""
+    monkeypatch.setattr(drainers, "LOCK_USE_S", 60)
+    pool = Pool.create(redis_client, "p", PoolSettings(strategy=strategy, seed=1), clock)
+    drainer = Drainer(pool, reading)
+    for n in range(63):
+        beat(pool, f"other{n}", specializations=(f"s{n}",), ttl_ms=86_400_000)
+    for n in range(40):
+        beat(pool, f"able{n:02}", skills={"k": 1}, ttl_ms=86_400_000)
+    tasks = [f"t{n}" for n in range(20)]
+    submit(pool, *(make_task(id_, requires={"k": 1}, max_failures=9) for id_ in tasks))
+    for id_ in tasks:
+        assign(pool, id_, "able00")
+        complete(pool, id_, "failed")
+    submit(pool, *(make_task(f"p{n}", requires={"no": 1}) for n in range(200)))
+    clock.advance(30)
+    due(pool)
+
+    assert drainer.step() == Drained(assigned=20)
+    assert [state(pool, id_) for id_ in tasks] == ["assigned"] * 20
+    assert drainer.step() == Drained()
+
+
+def test_a_busy_last_page_of_lanes_does_not_hide_those_in_the_middle(
+    virtual_pool: Pool, clock: Clock, reading: TextRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each pass grants something of the last page of three, while only the second has work for an idle agent."""
+    monkeypatch.setattr(drainers, "LOCK_USE_S", 0)
+    pool, drainer = virtual_pool, Drainer(virtual_pool, reading)
+    beat(pool, "a", skills={"a": 1}, max_concurrent=1, ttl_ms=86_400_000)
+    beat(pool, "b", skills={"b": 1}, max_concurrent=4, ttl_ms=86_400_000)
+    submit(
+        pool, *(make_task(f"n{n}", category=f"c{n}", requires={"nobody": 1}) for n in range(100))
+    )
+    clock.advance(3_600)
+    submit(pool, *(make_task(f"o{n}", category=f"d{n}", requires={"nobody": 1}) for n in range(60)))
+    submit(pool, *(make_task(f"z{n}", category="z", requires={"a": 1}) for n in range(40)))
+    running = -1
+
+    def step() -> None:
+        nonlocal running
+        for _ in range(10):
+            if drainer.step().assigned:
+                break
+        if state(pool, f"z{running + 1}") == "assigned":
+            running += 1
+            clock.advance(0.1)
+            complete(pool, f"z{running}")
+
+    for _ in range(5):
+        step()
+    assert running >= 0
+    submit(pool, make_task("m", requires={"b": 1}, priority="high"))
+    for _ in range(5):
+        step()
+
+    assert state(pool, "m") == "assigned"
 
 
 def test_several_drainers_never_share_a_unit(pool: Pool, reading: TextRedis) -> None:

@@ -98,7 +98,28 @@ def test_who_may_be_better_beyond_the_picture_ends_the_plan() -> None:
         with pytest.raises(Beyond):
             best.choose(lane, 0)
     assert Best([2.0, 2.0], [fast, slow], 1).choose(lane, 0) == (1, 0), "as fast as those"
-    assert best.choose(lane._replace(tried=("other",)), 0) == (1, 0)
+    with pytest.raises(Beyond) as beyond:
+        best.choose(lane._replace(tried=("other",)), 0)
+    assert beyond.value.instead == (1, 0)
+
+
+def test_who_is_barred_does_not_stand_for_those_beyond_the_picture() -> None:
+    """Of the agents shown one has failed the tasks of the lane, and the other is used by the plan."""
+    fast, slow = (
+        ranked(2, [("failed", 0, 1.0), ("fast", 0, 1.0)], size=3),
+        ranked(1, [("slow", 0, 1.0)]),
+    )
+    lane = Lane("dev", "x", 1, tried=("failed",))
+    best = Best([2.0, 1.0], [fast, slow], 1)
+    assert best.choose(lane, 0) == (0, 1)
+    fast.take(1, 2, turns())
+
+    with pytest.raises(Beyond) as beyond:
+        best.choose(lane, 0)
+
+    assert beyond.value.instead == (1, 0)
+    assert best.choose(lane._replace(tried=()), 0) == (0, 0)
+    assert Best([2.0, 2.0], [fast, slow], 1).choose(lane, 0) == (1, 0), "as fast as those"
 
 
 def test_a_choice_looks_at_those_that_changed_and_at_slower_ones_only_at_the_end(

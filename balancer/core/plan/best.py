@@ -75,10 +75,12 @@ class Best:
         """For the next task of a lane; None when nobody has room.
 
         Raises:
-            Beyond: a class has run dry that has more agents than the picture shows.
+            Beyond: a class has run dry, for this lane, that has more agents than the picture shows.
         """
         heap, tiers, ranks, is_plain = self._heap, self._tiers, self._ranks, lane.is_plain
         single = self._single
+        #: The fastest class of those that hide agents from a lane that is not plain.
+        hidden = 0.0
         best: tuple[_Worth, Choice] | None = None
         aside: list[tuple[_Worth, int]] = []
         while True:
@@ -107,15 +109,18 @@ class Best:
                 self._leave(at)
                 continue
             aside.append(heappop(heap))
+            hidden = max(hidden, self._hidden_from(lane, at, place, now_ms))
             if place >= 0:
                 found = self.worth(at, entries[place])
                 if best is None or found < best[0]:
                     best = (found, (at, place))
         for each in aside:
             heappush(heap, each)
-        if is_plain and self._hidden and (not best or self._speeds[best[1][0]] < self._hidden):
-            raise Beyond
-        return best[1] if best else None
+        choice = best[1] if best else None
+        hidden = max(hidden, self._hidden)
+        if hidden and (choice is None or self._speeds[choice[0]] < hidden):
+            raise Beyond(choice)
+        return choice
 
     def _fill(self) -> None:
         """Look at the next slower classes: one of them could be as good as the best of the faster ones."""
@@ -131,6 +136,13 @@ class Best:
         heappop(self._heap)
         if self._ranks[at].hides:
             self._hidden = max(self._hidden, self._speeds[at])
+
+    def _hidden_from(self, lane: Lane, at: int, place: int, now_ms: int) -> float:
+        """The speed of a class whose best agent for a lane that is not plain may lie beyond the picture, else 0."""
+        ranked = self._ranks[at]
+        if lane.is_plain or (place >= 0 and ranked.entries[place][2] < 0):
+            return 0.0
+        return self._speeds[at] if ranked.hides_from(lane, now_ms) else 0.0
 
     def _first(self, lane: Lane, at: int, now_ms: int) -> int:
         """The best entry of a class for a lane, -1 for none."""

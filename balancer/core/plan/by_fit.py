@@ -10,7 +10,7 @@ from __future__ import annotations
 from heapq import heapify, heappop, heappush, heapreplace
 
 from balancer.core.fleet import Fleet, Ladder, Rung
-from balancer.core.lanes import AgentClass, Gate
+from balancer.core.lanes import AgentClass, Gate, Lane
 from balancer.core.names import new_nonces
 from balancer.core.plan.best import Best, Choice
 from balancer.core.plan.fit import Formula, kept_share
@@ -107,6 +107,13 @@ class _RoleFit:
             best = self._bests[known, cost, single] = Best(known, self._ranks, cost, single)
         return best
 
+    def _choose(self, lane: Lane, best: Best) -> tuple[Choice | None, bool]:
+        """The best agent in the picture for a lane, and whether a better one may lie beyond it."""
+        try:
+            return best.choose(lane, self._now_ms), False
+        except Beyond as beyond:
+            return beyond.instead, True
+
     def plan(self, most: int, number: Turns, kept: str | None) -> RolePlan:
         """The proposals for this role."""
         lines, place = self._lines, self._formula.index_us
@@ -122,14 +129,14 @@ class _RoleFit:
             line = lines[n]
             head = line.heads[line.at]
             best, ladder = self._look_for(line)
-            try:
-                choice = best.choose(line.lane, self._now_ms)
-            except Beyond:
-                is_whole = False
+            choice, is_hidden = self._choose(line.lane, best)
+            is_whole = is_whole and not is_hidden
+            # Where nothing was given yet the next picture may show no more, and others must not wait for it.
+            if is_hidden and (wishes or line.lane.is_plain):
                 break
             if choice is None:
                 heappop(queue)
-                if kept is None:
+                if kept is None and not is_hidden:
                     kept = reserve(line.lane, best.ranks(), self._now_ms, self._role.held)
                     kept_for = kept and head.task
                 continue

@@ -71,18 +71,22 @@ class ByScore:
             options = known.get(i)
             if options is None:
                 options = known[i] = self._options(lane, ladders[i], classes)
+            is_hidden = False
             try:
                 choice = (
                     _choose(lane.cost, options)
                     if lane.is_plain
                     else _choose_marked(lane, options, now_ms)
                 )
-            except Beyond:
+            except Beyond as beyond:
                 is_whole = False
-                break
+                if out or lane.is_plain:
+                    break
+                # Nothing was given yet, so the next picture may show no more: others must not wait for it.
+                choice, is_hidden = beyond.instead, True
             if choice is None:
                 # Nobody free can take this lane, so none of its tasks.
-                if kept is None:
+                if kept is None and not is_hidden:
                     # Who may have one task has all its units free for it.
                     several = (option.ranked for option in options if not option.is_single)
                     kept = reserve(lane, several, now_ms, role.held)
@@ -155,18 +159,28 @@ def _choose_marked(lane: Lane, options: list[_Option], now_ms: int) -> _Choice |
     """The best agent for a task to which something befell: looks at the first agent of a class, and at all of
     them where that one is out of the question. A picture shows more agents of a class than a lane bars, so a
     class is never hidden by those.
+
+    Raises:
+        Beyond: of a class that has more agents than the picture shows all are used that the lane does not bar.
     """
     best: _Choice | None = None
     best_key = (0.0, 0, 0)
+    hides = False
     for option in options:
+        number = 0
         for at, entry in enumerate(option.ranked.entries):
             if _is_barred(lane, option, entry[3], now_ms):
                 continue
             key = (entry[0] - option.worth, entry[1], entry[2])
+            number = min(number, entry[2])
             if best is None or key < best_key:
                 best, best_key = (option, at), key
             if at == 0:
                 break
+        if number >= 0 and not hides:
+            hides = option.ranked.hides_from(lane, now_ms)
+    if hides:
+        raise Beyond(best)
     return best
 
 

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from heapq import heapify, heappop, heappush, heapreplace
 from typing import Any
 
+from balancer.core.lanes import Lane
+from balancer.core.plan.rules import bars
 from balancer.core.strategies import Scores
 from balancer.core.turns import Turns
 from balancer.core.view import FreeAgent, FreeClass
@@ -36,6 +38,12 @@ class Ranked:
     def hides(self) -> bool:
         """Whether the picture's agents are all used, and there are more."""
         return self.partial and not self.fresh
+
+    def hides_from(self, lane: Lane, now_ms: int) -> bool:
+        """The same for the tasks of a lane that bars some of them: those are nobody who could be used yet."""
+        if not self.partial or not self.fresh:
+            return self.partial
+        return all(each[2] >= 0 or bars(lane, each[3], now_ms) for each in self.entries)
 
     def first_that_holds(self, cost: int, is_single: bool = False) -> int:
         """Index of the best agent with `cost` units left, -1 for none. `is_single`: of those that hold nothing.
@@ -109,4 +117,8 @@ def rank(
 
 
 class Beyond(Exception):
-    """The best choice lies outside the picture."""
+    """The best choice may lie outside the picture. `instead`: the best one in it."""
+
+    def __init__(self, instead: Any = None) -> None:
+        super().__init__()
+        self.instead = instead
