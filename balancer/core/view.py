@@ -23,6 +23,10 @@ def beyond(pivot: int) -> int:
     return (pivot + OTHER_CLASSES) % (1 << DRAW_BITS)
 
 
+#: Tasks take as long as estimated.
+EXACT: Mapping[int, float] = MappingProxyType({})
+
+
 class Preference(NamedTuple):
     """Which agent a task would rather have, and for how long after it became ready."""
 
@@ -103,6 +107,9 @@ class RoleView(NamedTuple):
     named: Mapping[str, Named] = MappingProxyType({})
     #: What some of the free agents hold: read where a large task may have to wait for one of them.
     held: Mapping[str, Sequence[Held]] = MappingProxyType({})
+    #: By size (core/plan/reserve.py) how many times as long as estimated tasks run there, by what was seen of it;
+    #: at least 1, and 1 for sizes that are not in it.
+    longer: Mapping[int, float] = EXACT
 
     @property
     def accepting(self) -> Fleet:

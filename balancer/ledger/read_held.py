@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 from balancer.core.invariants import Lease
 from balancer.core.lanes import Lane, feasible
-from balancer.core.view import FreeAgent, FreeClass, Held, LaneView
+from balancer.core.plan.reserve import overruns
+from balancer.core.view import EXACT, FreeAgent, FreeClass, Held, LaneView
 from balancer.ledger.commit import Grant
 from balancer.ledger.pool import Pool
 
@@ -19,11 +21,27 @@ MOST_LANES = 8
 MOST_LEASES = 256
 #: How long what was read is good, while its agent holds as many units.
 FRESH_MS = 5_000
+#: Most agents of whom it is remembered, in all roles: those that were read last.
+MOST_KNOWN = 8 * MOST_AGENTS
+
+
+class Holdings(NamedTuple):
+    """By agent what it holds; and by size how many times as long as estimated tasks run, by all that was read of the
+    role lately: one look shows few agents, and often those that were given something last.
+    """
+
+    held: Mapping[str, Sequence[Held]] = MappingProxyType({})
+    longer: Mapping[int, float] = EXACT
 
 
 class _Known(NamedTuple):
     at_ms: int
+    role: str
     held: tuple[Held, ...]
+
+
+#: Where nobody waits for anybody.
+_NOTHING = Holdings()
 
 
 class HeldReader:
@@ -35,16 +53,24 @@ class HeldReader:
 
     def read(
         self, lanes: Iterable[LaneView], classes: Sequence[FreeClass], now_ms: int
-    ) -> Mapping[str, Sequence[Held]]:
-        """By agent what it holds, of those that are nearest to having room for the first task in line that none has
-        room for; of others nothing.
+    ) -> Holdings:
+        """Of those that are nearest to having room for the first task in line that none has room for; of others
+        nothing.
         """
         waiting = _first_without_room([view.lane for view in lanes if view.heads], classes)
         if waiting is None:
-            return {}
-        agents = _nearest(waiting, classes)
-        self._learn([agent for agent in agents if not self._is_known(agent, now_ms)], now_ms)
-        return {agent.id: self._known[agent.id].held for agent in agents if agent.id in self._known}
+            return _NOTHING
+        agents, role = _nearest(waiting, classes), waiting.role
+        self._learn([agent for agent in agents if not self._is_known(agent, now_ms)], role, now_ms)
+        return Holdings(
+            {agent.id: self._known[agent.id].held for agent in agents if agent.id in self._known},
+            overruns(
+                (one.estimate_s, (known.at_ms - one.granted_ms) / 1_000)
+                for known in self._known.values()
+                if known.role == role
+                for one in known.held
+            ),
+        )
 
     def _is_known(self, agent: FreeAgent, now_ms: int) -> bool:
         known = self._known.get(agent.id)
@@ -52,17 +78,17 @@ class HeldReader:
             return False
         return sum(one.units for one in known.held) == agent.used
 
-    def _learn(self, agents: Sequence[FreeAgent], now_ms: int) -> None:
+    def _learn(self, agents: Sequence[FreeAgent], role: str, now_ms: int) -> None:
         asked, left = [], MOST_LEASES
         for agent in agents:
-            self._known.pop(agent.id, None)
+            self._known.pop(agent.id, None)  # what was read last stands last
             if agent.used <= left:  # it has no more leases than units
                 left -= agent.used
                 asked.append(agent.id)
         if not asked:
             return
-        if len(self._known) > 4 * MOST_AGENTS:
-            self._known.clear()
+        for oldest in [*self._known][: max(0, len(self._known) + len(asked) - MOST_KNOWN)]:
+            del self._known[oldest]
         keys, pipe = self._pool.keys, self._pool.client.pipeline(transaction=False)
         for id_ in asked:
             pipe.hvals(keys.held(id_))
@@ -74,7 +100,7 @@ class HeldReader:
         for id_, own in zip(asked, leases, strict=True):
             pairs = [(lease, next(grants)) for lease in own]
             held = tuple(_held(lease, packed) for lease, packed in pairs if packed)
-            self._known[id_] = _Known(now_ms, held)
+            self._known[id_] = _Known(now_ms, role, held)
 
 
 def _held(lease: Lease, packed: str) -> Held:

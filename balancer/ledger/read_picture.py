@@ -9,6 +9,7 @@ from balancer.core.explain.answer import Examined
 from balancer.core.explain.picture import Ahead, Picture, Running, Seen
 from balancer.core.fleet import Fleet
 from balancer.core.lanes import AgentClass, Lane, is_unplaceable
+from balancer.core.plan.reserve import overruns
 from balancer.core.turns import Order
 from balancer.core.view import FreeAgent, FreeClass, Head, Held, LaneView, Named, RoleView, View
 from balancer.ledger.view import UNKNOWN_S, read_heads
@@ -158,6 +159,7 @@ def _role_view(
         float(counts.counters.get("service_us", 0)) / 1_000_000,
         {seen.agent.id: Named(seen.cls, seen.agent) for seen in accepting},
         _held(found),
+        overruns((one.estimate_s, one.elapsed_s) for one in found.running),
     )
 
 

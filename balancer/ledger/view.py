@@ -151,7 +151,7 @@ class Viewer:
             self._fleets[role.name][1],
             role.service_s,
             named,
-            self._holdings.read(lanes, classes, at.now_ms),
+            *self._holdings.read(lanes, classes, at.now_ms),
         )
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Mapping, Sequence
+from random import Random
 
 import pytest
 
+from balancer.core.planner import Planner
 from balancer.core.settings import PoolSettings
 from balancer.core.view import Held
 from balancer.ledger import Pool, read_held
@@ -148,3 +151,38 @@ def test_a_large_task_does_not_wait_for_who_has_more_room_and_holds_what_takes_f
                 assert complete(pool, task, duration_ms=60_000) == "ok"
                 running.remove((ends_s, task))
     assert at_s < 600, "it waits for ever"
+
+
+@pytest.mark.parametrize("estimates_s", [(1,), (100,), (1, 1_000)])
+def test_a_large_task_does_not_wait_for_ever_where_estimates_are_far_too_small(
+    redis_client: TextRedis, clock: Clock, estimates_s: tuple[int, ...]
+) -> None:
+    """Thirty agents of three units, all busy with tasks of 500 to 1,500 s, and one that needs all of an agent."""
+    pool = Pool.create(redis_client, "p", PoolSettings(learning=False, seed=1), clock)
+    for n in range(30):
+        beat(pool, f"a{n}", max_concurrent=3, ttl_ms=600_000_000, interval_ms=86_400_000)
+    viewer, planner, draw = views.Viewer(pool), Planner(pool.settings), Random(1)
+    ends: list[tuple[int, str]] = []
+    start_us, asked_us, count = clock.now_us, 0, 0
+
+    while clock.now_us <= start_us + 7_000_000_000:
+        if pool.client.zcard(pool.keys.pending("dev")) < 10:
+            some = [
+                make_task(f"s{count + n}", estimate_s=draw.choice(estimates_s)) for n in range(10)
+            ]
+            submit(pool, *some)
+            count += len(some)
+        while wishes := planner.plan(viewer.view()):
+            assert set(commit(pool, *wishes)) == {"assigned"}
+            if any(wish.task == "large" for wish in wishes):
+                assert clock.now_us - asked_us <= 2_000_000_000
+                return
+            for wish in wishes:
+                took_us = int(draw.uniform(500, 1_500) * 1_000_000)
+                heapq.heappush(ends, (clock.now_us + took_us, wish.task))
+        clock.now_us, task = heapq.heappop(ends)
+        assert complete(pool, task) == "ok"
+        if not asked_us and clock.now_us - start_us >= 3_000_000_000:
+            submit(pool, make_task("large", cost=3, estimate_s=1))
+            asked_us = clock.now_us
+    raise AssertionError("it waits for ever")

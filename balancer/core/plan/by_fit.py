@@ -137,7 +137,9 @@ class _RoleFit:
             if choice is None:
                 heappop(queue)
                 if kept is None and not is_hidden:
-                    kept = reserve(line.lane, best.ranks(), self._now_ms, self._role.held)
+                    kept = reserve(
+                        line.lane, best.ranks(), self._now_ms, self._role.held, self._role.longer
+                    )
                     kept_for = kept and head.task
                 continue
             rung = ladder.rung(self._classes[choice[0]]) or _NO_RUNG

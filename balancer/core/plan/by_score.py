@@ -89,7 +89,7 @@ class ByScore:
                 if kept is None and not is_hidden:
                     # Who may have one task has all its units free for it.
                     several = (option.ranked for option in options if not option.is_single)
-                    kept = reserve(lane, several, now_ms, role.held)
+                    kept = reserve(lane, several, now_ms, role.held, role.longer)
                     kept_for = kept and head.task
                 continue
             scores: Scores = {}
