@@ -167,17 +167,15 @@ def _choose_marked(lane: Lane, options: list[_Option], now_ms: int) -> _Choice |
     best_key = (0.0, 0, 0)
     hides = False
     for option in options:
-        number = 0
         for at, entry in enumerate(option.ranked.entries):
             if _is_barred(lane, option, entry[3], now_ms):
                 continue
             key = (entry[0] - option.worth, entry[1], entry[2])
-            number = min(number, entry[2])
             if best is None or key < best_key:
                 best, best_key = (option, at), key
             if at == 0:
                 break
-        if number >= 0 and not hides:
+        if option.ranked.partial and not hides:
             hides = option.ranked.hides_from(lane, now_ms)
     if hides:
         raise Beyond(best)
