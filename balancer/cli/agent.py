@@ -100,7 +100,7 @@ def show(
             ("specializations", ", ".join(agent.specializations)),
             ("skills", figures(agent.skills)),
             ("speeds", figures(agent.speeds)),
-            ("learned speeds", figures(agent.learned_speeds)),
+            ("learned speeds", _learned(agent)),
             ("success rate", _success(agent)),
             ("state", f"{_state(agent)}, {agent.activity} (says: {agent.mode})"),
             (
@@ -198,6 +198,15 @@ def _json(agent: Agent) -> dict[str, Any]:
     derived = {"remaining": agent.remaining, "load": agent.load, "activity": agent.activity}
     derived["available"] = agent.is_available
     return agent.model_dump(mode="json") | derived
+
+
+def _learned(agent: Agent) -> str:
+    """What its work has shown of its speeds, where that counts."""
+    return (
+        figures(agent.learned_speeds)
+        if agent.gate is Gate.OPEN
+        else "not used while its tries fail"
+    )
 
 
 def _success(agent: Agent) -> str:

@@ -178,12 +178,30 @@ def test_an_agent_that_fails_too_often_is_said_to(balancer: Command, pool: Pool)
     out = balancer("agent", "show", "bad").out
     assert "0 % of its last 20 tries; gets no work while others could have it" in out
     assert "live, failing" in out
+    assert "learned speeds   not used while its tries fail" in out
+    assert "learned speeds   -" in balancer("agent", "show", "good").out
     shown = balancer("agent", "show", "bad", "--json").data
     assert (shown["success"], shown["tries"], shown["gate"]) == (0.0, 20, "shut")
     assert "failing" in balancer("agent", "ls").out
     assert balancer("agent", "show", "good", "--json").data["gate"] == ""
     balancer("submit", "--id", "t1", "--role", "dev")
     assert balancer("task", "why", "t1", "--json").data["excluded"] == {"failing": 1}
+
+
+def test_figures_that_say_nothing_are_not_spelled_out(balancer: Command, pool: Pool) -> None:
+    """A task that took next to nothing where an hour was expected, and one of which next to nothing is known."""
+    beat(pool, "a1")
+    submit(pool, "t1")
+    assign(pool, "t1")
+    complete(pool, "t1", duration_ms=1)
+    assert balancer("queue", "ls").out.split()[-1] == ">x1000"
+    submit(pool, "t2")
+    pool.client.hset(pool.keys.task("t2"), "e", "6660000|31536000000|1|3600000")
+    rows = [line.split("  ", 1) for line in balancer("task", "show", "t2").out.splitlines()]
+    assert [text.strip() for name, text in rows if name == "expected"] == [
+        "111 min, or much more, from 1 finished task; such tasks miss it by >x1000"
+    ]
+    assert balancer("task", "show", "t2", "--json").data["effort"]["p90_s"] == 31_536_000
 
 
 def test_a_run_timeout_may_follow_from_the_estimate(balancer: Command, pool: Pool) -> None:
