@@ -188,11 +188,14 @@ class Fleet:
         earlier: Fleet | None = None,
         *,
         gates: bool = True,
+        rest: Iterable[tuple[AgentClass, int]] = (),
     ) -> None:
         """`classes`: each with the units of all its agents, used or not. `earlier`: one whose judgements are good
-        still, as lanes and classes do not change; only who is there does. `gates`: whether any is shut out.
+        still, as lanes and classes do not change; only who is there does. `gates`: whether any is shut out. `rest`:
+        more classes, where they are too many to compare with each: asked only whether a failed task has others left.
         """
-        self.classes = tuple(classes)
+        self.classes, self.rest = tuple(classes), tuple(rest)
+        self._rest_agents: dict[Lane, int] = {}
         self._gates = gates
         self._ladders: dict[int, tuple[Lane, Ladder]] = {}
         self._plain: dict[Lane, Ladder] = {}
@@ -208,7 +211,7 @@ class Fleet:
     @cached_property
     def ungated(self) -> Fleet:
         """The same, as if nobody were shut out."""
-        return Fleet(self.classes, self, gates=False)
+        return Fleet(self.classes, self, gates=False, rest=self.rest)
 
     def bound(self, gates: bool) -> Fleet:
         """The fleet of a pool that shuts agents out, or does not."""
@@ -248,4 +251,19 @@ class Fleet:
         agents = ladder.agents - sum(
             id_ in tried and ladder.counts(tried[id_]) for id_ in lane.tried
         )
+        if agents <= 0 and self.rest:
+            agents += self._agents_of_rest(lane, ladder)
         return lane if agents > 0 else lane._replace(tried=())
+
+    def _agents_of_rest(self, lane: Lane, ladder: Ladder) -> int:
+        """How many agents of the rest a lane may wait for. Counted once a kind of work."""
+        plain = lane._replace(alone=False, avoid=(), avoid_until_ms=0, tried=())
+        known = self._rest_agents.get(plain)
+        if known is None:
+            shuts = ladder.steps.shuts
+            known = self._rest_agents[plain] = sum(
+                units // cls.max_concurrent
+                for cls, units in self.rest
+                if not (shuts and cls.gate) and feasible(plain, cls)
+            )
+        return known

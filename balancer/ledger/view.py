@@ -38,8 +38,9 @@ FACTS = 5
 UNKNOWN_S = 3_600.0
 #: Most lanes, and classes, whose definitions are remembered. Lanes come and go with every agent that fails a task.
 MOST_KNOWN = 20_000
-#: Most classes of a role that agents are compared with; those of the most units.
-COMPARED = 1_000
+#: Most classes of a role that agents are compared with; those of the most units. And most that are known at all: of
+#: the others it is known whether they could have a task that failed.
+COMPARED, MOST_CLASSES = 1_000, 10_000
 
 
 class Viewer:
@@ -107,7 +108,8 @@ class Viewer:
         for role, units in zip(moved, compared, strict=True):
             known = [(self._classes[id_], n) for id_, n in units.items() if id_ in self._classes]
             _, earlier = self._fleets.get(role.name, _NONE)
-            self._fleets[role.name] = (role.fleet_ver, Fleet(known, earlier))
+            fleet = Fleet(known[:COMPARED], earlier, rest=known[COMPARED:])
+            self._fleets[role.name] = (role.fleet_ver, fleet)
 
     def _read_capacities(self, roles: list[str]) -> list[dict[str, int]]:
         """The units of those who accept work, by class; in one round trip for all roles."""
@@ -115,7 +117,7 @@ class Viewer:
             return []
         pipe = self._pool.client.pipeline(transaction=False)
         for role in roles:
-            pipe.zrevrange(self._pool.keys.capacity(role), 0, COMPARED - 1, withscores=True)
+            pipe.zrevrange(self._pool.keys.capacity(role), 0, MOST_CLASSES - 1, withscores=True)
         return [{id_: int(units) for id_, units in found} for found in pipe.execute()]
 
     def _learn_classes(self, ids: Iterable[str]) -> None:

@@ -7,6 +7,7 @@ import pytest
 from balancer.core.lanes import Lane, lane_definition, read_lane
 from balancer.core.settings import PoolSettings
 from balancer.ledger import Pool
+from balancer.ledger import view as views
 from balancer.ledger.agent_set import Verb, agent_set
 from balancer.ledger.due import due
 from balancer.ledger.reclaim import reclaim
@@ -370,3 +371,36 @@ def test_tasks_that_failed_on_agents_of_names_alike_have_lanes_of_their_own(
         ("pod-1n",),
     ]
     assert drain(virtual_pool) == {"t1": "pod-1n", "t2": "pod-30"}
+
+
+@pytest.mark.parametrize(("most", "agent"), [(10_000, None), (5, "a1")])
+def test_who_has_not_tried_is_waited_for_also_in_a_small_class_of_very_many(
+    redis_client: TextRedis,
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+    most: int,
+    agent: str | None,
+) -> None:
+    """Five classes of more units could never have the task. Of classes beyond all bounds nothing is known, and
+    the task must not wait for ever.
+    """
+    monkeypatch.setattr(views, "COMPARED", 3)
+    monkeypatch.setattr(views, "MOST_CLASSES", most)
+    pool = Pool.create(redis_client, "p", PoolSettings(strategy="fit"), clock)
+    for n in range(5):
+        beat(pool, f"large{n}", max_concurrent=5, specializations=(f"s{n}",), ttl_ms=600_000)
+    for id_ in ("a1", "a2"):
+        beat(pool, id_, skills={"go": 2, "python": 3}, max_concurrent=1, ttl_ms=600_000)
+    submit(pool, "busy", make_task("t1", requires=dict(REQUIRES), max_failures=9))
+    assign(pool, "busy", "a2")
+    fail(pool, clock, "a1")
+
+    assert drain(pool) == ({"t1": agent} if agent else {})
+
+    complete(pool, "busy")
+    if agent is None:
+        assert drain(pool) == {"t1": "a2"}
+        assert complete(pool, "t1", "failed") == "retry"
+        clock.advance(100)
+        due(pool)
+        assert drain(pool)["t1"] in {"a1", "a2"}, "all have tried"
