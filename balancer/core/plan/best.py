@@ -148,7 +148,9 @@ class Best:
         """The best entry of a class for a lane, -1 for none."""
         ranked = self._ranks[at]
         if lane.is_plain:
-            return ranked.first_that_holds(self._cost, at in self._single)
+            if at in self._single:
+                return ranked.first_that_is_idle(self._cost)
+            return ranked.first_that_holds(self._cost)
         entries, best = ranked.entries, -1
         for place, entry in enumerate(entries):
             if self.is_barred(lane, at, entry[3], now_ms):

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from balancer.core.fleet import Ladder
 from balancer.core.lanes import Lane
 from balancer.core.names import new_nonces
-from balancer.core.plan.free import Beyond, Entry, Ranked, rank
+from balancer.core.plan.free import Beyond, Entry, Idle, Ranked, rank
 from balancer.core.plan.preferred import Preferences, bonus
 from balancer.core.plan.proposal import Proposal, RolePlan
 from balancer.core.plan.reserve import reserve
@@ -100,7 +100,7 @@ class ByScore:
                     choice = _preferred(lane, options, wanted, choice, now_ms)
                     if _agent(choice).id == wanted:
                         scores = {"preferred": bonus(best_score)}
-            (ranked, match, _, speed, _), entry = choice
+            (ranked, match, _, speed, *_), entry = choice
             _, _, _, agent, parts = ranked.entries[entry]
             cost = agent.max_concurrent if lane.alone else lane.cost
             ranked.take(entry, cost, number)
@@ -125,11 +125,13 @@ class ByScore:
     ) -> list[_Option]:
         out = []
         for fc, ranked in classes:
-            rung = ladder.rung(fc.cls)
-            if rung is not None and ladder.serves(fc.cls):
-                match = self._strategy.match_part(lane, fc.cls)
-                worth, is_single = sum(match.values()), ladder.probes(fc.cls)
-                out.append(_Option(ranked, match, worth, rung.speed, is_single))
+            rung, is_gated = ladder.rung(fc.cls), bool(fc.cls.gate)
+            if rung is None or (is_gated and not ladder.serves(fc.cls)):
+                continue
+            match = self._strategy.match_part(lane, fc.cls)
+            is_single = is_gated and ladder.probes(fc.cls)
+            able = Idle(ranked) if is_single else ranked
+            out.append(_Option(able, match, sum(match.values()), rung.speed, is_single))
         return out
 
 
@@ -145,7 +147,7 @@ def _choose(cost: int, options: list[_Option]) -> _Choice | None:
         ranked = option.ranked
         if not ranked.fresh and ranked.partial:
             raise Beyond
-        at = ranked.first_that_holds(cost, option.is_single)
+        at = ranked.first_that_holds(cost)
         if at < 0:
             continue
         entry = ranked.entries[at]

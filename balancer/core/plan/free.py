@@ -45,8 +45,8 @@ class Ranked:
             return self.partial
         return all(each[2] >= 0 or bars(lane, each[3], now_ms) for each in self.entries)
 
-    def first_that_holds(self, cost: int, is_single: bool = False) -> int:
-        """Index of the best agent with `cost` units left, -1 for none. `is_single`: of those that hold nothing.
+    def first_that_holds(self, cost: int) -> int:
+        """Index of the best agent with `cost` units left, -1 for none.
 
         Nearly always the first; agents too full for this cost keep their place.
         """
@@ -54,14 +54,23 @@ class Ranked:
         if not entries:
             return -1
         first = entries[0][3]
-        if first.used + cost <= first.max_concurrent and not (is_single and first.used):
+        if first.used + cost <= first.max_concurrent:
             return 0
         fitting = [
             (entry[:3], at)
             for at, entry in enumerate(entries)
-            if entry[3].used + cost <= entry[3].max_concurrent and not (is_single and entry[3].used)
+            if entry[3].used + cost <= entry[3].max_concurrent
         ]
         return min(fitting)[1] if fitting else -1
+
+    def first_that_is_idle(self, cost: int) -> int:
+        """Index of the best agent that holds nothing and has `cost` units, -1 for none."""
+        idle = [
+            (entry[:3], at)
+            for at, entry in enumerate(self.entries)
+            if not entry[3].used and cost <= entry[3].max_concurrent
+        ]
+        return min(idle)[1] if idle else -1
 
     def take(self, at: int, cost: int, number: Turns) -> None:
         """The agent at this place has `cost` units less; it leaves when it has none."""
@@ -95,6 +104,29 @@ class Ranked:
         entries[at] = entries[-1]
         entries.pop()
         heapify(entries)
+
+
+class Idle(Ranked):
+    """The same agents to a lane that only those may have that hold nothing."""
+
+    __slots__ = ("_of",)
+
+    def __init__(self, of: Ranked) -> None:
+        self._of = of
+        self.entries, self.partial, self._enter = of.entries, of.partial, of._enter
+
+    @property
+    def fresh(self) -> int:
+        """As many as of all of them."""
+        return self._of.fresh
+
+    @fresh.setter
+    def fresh(self, count: int) -> None:
+        self._of.fresh = count
+
+    def first_that_holds(self, cost: int) -> int:
+        """Index of the best agent that holds nothing and has `cost` units, -1 for none."""
+        return self.first_that_is_idle(cost)
 
 
 #: Makes an agent's entry, under a number.
