@@ -117,10 +117,14 @@ class Best:
         for each in aside:
             heappush(heap, each)
         choice = best[1] if best else None
-        hidden = max(hidden, self._hidden)
-        if hidden and (choice is None or self._speeds[choice[0]] < hidden):
-            raise Beyond(choice)
+        if self._hidden or hidden:
+            self._look_beyond(choice, max(hidden, self._hidden))
         return choice
+
+    def _look_beyond(self, choice: Choice | None, hidden: float) -> None:
+        """Raises Beyond where classes of this speed hide agents that are faster than the choice."""
+        if choice is None or self._speeds[choice[0]] < hidden:
+            raise Beyond(choice)
 
     def _fill(self) -> None:
         """Look at the next slower classes: one of them could be as good as the best of the faster ones."""
