@@ -6,7 +6,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from balancer.core.lanes import AgentClass, Lane
@@ -51,6 +51,7 @@ lanes_ = st.lists(
 
 @settings(max_examples=100)
 @given(classes_, lanes_, st.integers(1, 3))
+@example([(0.95, 1, [(0, 1.0)]), (1.0, 1, [(0, 1.0), (0, 0.2)])], [(False, []), (False, [])], 1)
 def test_each_choice_is_as_good_as_the_best_of_all(
     classes: list[tuple[float, int, list[tuple[int, float]]]],
     lanes: list[tuple[bool, list[int]]],

@@ -97,9 +97,9 @@ class Best:
             rank, freed_us, _, agent, _ = entries[0]
             now = (self._speeds[at] * rank[0], rank[1], freed_us)
             if now != worth:
+                # A slower class that was not asked yet may be as good now.
                 heapreplace(heap, (now, at))
-                if heap[0][1] != at:
-                    continue
+                continue
             has_room = agent.used + self._cost <= agent.max_concurrent
             if is_plain and has_room and not (single and agent.used and at in single):
                 best = (now, (at, 0))
