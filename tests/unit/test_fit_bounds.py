@@ -9,7 +9,7 @@ from statistics import mean
 from time import process_time
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from balancer.core.fleet import Fleet, Rung
@@ -95,6 +95,24 @@ def _picture(
     st.lists(class_facts, min_size=1, max_size=4),
     st.sampled_from((0.0, 30.0, 900.0)),
 )
+@example(  # a long task before a short one in a lane, when only slower agents are left
+    [
+        ("bug", 1, [(1, 0, Priority.CRITICAL), (1, 48, Priority.CRITICAL)]),
+        (
+            "docs",
+            2,
+            [(1, ready_s, Priority.CRITICAL) for ready_s in (0, 0, 0, 47)]
+            + [(68, 0, Priority.CRITICAL)],
+        ),
+        ("bug", 1, [(1, 0, Priority.CRITICAL)]),
+    ],
+    [
+        (1, (0.5, 0.5, 0.5), 0, [(0, 1.0)] * 2),
+        (3, (0.5, 0.65, 0.5), 0, [(0, 1.0)] * 3),
+        (2, (0.5, 0.5, 0.5), 0, [(0, 1.0)]),
+    ],
+    0.0,
+)
 def test_no_task_is_overtaken_beyond_its_bound_and_no_hard_rule_is_broken(
     lanes: list[tuple[str, int, list[tuple[int, int, Priority]]]],
     classes: list[tuple[int, tuple[float, ...], int, list[tuple[int, float]]]],
@@ -117,8 +135,10 @@ def test_no_task_is_overtaken_beyond_its_bound_and_no_hard_rule_is_broken(
         free[wish.agent] = (cls, agent._replace(used=agent.used + wish.cost))
         left[lane] -= 1
     free.pop(kept.get("dev", ""), None)
-    for lane, _ in waiting.values():
-        _assert_reason_to_wait(role, free.values(), lane, left[lane], now_ms)
+    for lane in {lane for lane, _ in waiting.values()}:
+        heads = [head for its, head in waiting.values() if its == lane]
+        assert len(heads) == left[lane]
+        _assert_reason_to_wait(role, free.values(), lane, heads, now_ms)
 
 
 def _assert_not_overtaken(
@@ -138,12 +158,11 @@ def _assert_reason_to_wait(
     role: RoleView,
     free: Iterable[tuple[AgentClass, FreeAgent]],
     lane: Lane,
-    size: int,
+    heads: list[Head],
     now_ms: int,
 ) -> None:
-    """Nobody is left who may have the lane's first task, or the guard refuses one of those."""
-    ladder = role.accepting.ladder(lane)
-    head = next(view for view in role.lanes if view.lane == lane).heads[-size]
+    """Nobody is left who may have the lane's tasks, or the guard refuses one of those the task that would be next."""
+    ladder, formula = role.accepting.ladder(lane), Formula(FIT)
     could = [
         rung
         for cls, agent in free
@@ -151,8 +170,13 @@ def _assert_reason_to_wait(
         if (rung := ladder.rung(cls))
     ]
     assert not could or any(
-        Formula(FIT).holds_back(head, rung, role.service_s, size, now_ms) for rung in could
+        formula.holds_back(_next_of(heads, rung, formula), rung, role.service_s, len(heads), now_ms)
+        for rung in could
     )
+
+
+def _next_of(heads: list[Head], rung: Rung, formula: Formula) -> Head:
+    return min(heads, key=lambda head: formula.index_us(head, rung))
 
 
 # --- large costs ---

@@ -145,7 +145,8 @@ class _RoleFit:
             rung = ladder.rung(self._classes[choice[0]]) or _NO_RUNG
             if rung.speed != line.speed:
                 line.speed, line.rung = rung.speed, rung
-                heapreplace(queue, (place(head, rung), n))
+                self._line_up(line)
+                heapreplace(queue, (place(line.heads[line.at], rung), n))
                 continue
             if rung.better_units and self._is_held_back(line, head, rung):
                 heappop(queue)
@@ -185,6 +186,16 @@ class _RoleFit:
             head.task, agent.id, nonce, cost, head.estimate_s / rung.speed, _scores(rung, agent, is_preferred),
             Fit.name, agent.type, None, line.id,
         )  # fmt: skip
+
+    def _line_up(self, line: _Line) -> None:
+        """In the order of the index with agents as slow as these: a lane's own order is that with its fastest, and
+        a long task at its head would keep the short ones behind it waiting longer than their index allows.
+        """
+        rung, rest = line.rung, line.heads[line.at :]
+        if rung.lag and len(rest) > 1:
+            place = self._formula.index_us
+            rest.sort(key=lambda head: place(head, rung))
+            line.heads = [*line.heads[: line.at], *rest]
 
     def _is_held_back(self, line: _Line, head: Head, rung: Rung) -> bool:
         left = line.size - line.at
