@@ -28,6 +28,8 @@ class Expected(NamedTuple):
     roles: Collection[str]
     #: Tasks that have a dedup key: it is held as long as they are remembered.
     dedups: int = 0
+    #: Tasks that died before their parents had completed: what they waited for is kept, for a retry.
+    waited: Collection[str] = ()
 
 
 def leaked(keys: Iterable[str], expected: Expected) -> list[str]:
@@ -40,6 +42,7 @@ def leaked(keys: Iterable[str], expected: Expected) -> list[str]:
             or (kind in OF_TASK and member in expected.tasks)
             or (kind in OF_AGENT and member in expected.agents)
             or (kind == "role" and member in expected.roles)
+            or (kind == "parents" and member in expected.waited)
             or kind in OF_FLEET
             or kind == "dedup"
         )

@@ -216,9 +216,13 @@ def _unexpected(inputs: Inputs, outcome: Outcome) -> list[str]:
 def _leaks(evidence: Evidence, outcome: Outcome) -> list[str]:
     keyed = sum("dedup_key" in evidence.planned[task].fields for task in evidence.accepted)
     agents = {agent.id for agent in AGENTS}
-    return leaked(
-        outcome.keys, Expected(f"wb:{{{POOL}}}:", evidence.accepted, agents, ROLES, keyed)
-    )
+    waited = {
+        task
+        for task, final in evidence.finals.items()
+        if final.state == "dead" and final.reason in ("parent_failed", "expired")
+    }
+    expected = Expected(f"wb:{{{POOL}}}:", evidence.accepted, agents, ROLES, keyed, waited)
+    return leaked(outcome.keys, expected)
 
 
 def _some(sentences: Iterable[str]) -> Sequence[str]:

@@ -122,6 +122,7 @@ EXPECTED = Expected(KEYS.prefix, {"t1"}, {A}, {"dev"})
 def test_no_key_of_a_drained_pool_is_left_over() -> None:
     assert leaked(GOOD_KEYS, EXPECTED) == []
     assert leaked([*GOOD_KEYS, f"{KEYS.prefix}dedup:a"], EXPECTED._replace(dedups=1)) == []
+    assert leaked([*GOOD_KEYS, KEYS.parents("t1")], EXPECTED._replace(waited={"t1"})) == []
 
 
 @pytest.mark.parametrize(
