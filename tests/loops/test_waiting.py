@@ -94,8 +94,8 @@ def waits(
 
 
 def outcome(future: Future[T]) -> T:
-    """What a thread's wait came to, soon."""
-    wait_until(future.done, "the wait is over")
+    """What a thread's wait came to, before it gave up: then it would have looked for itself."""
+    wait_until(future.done, "the wait is over", 10)
     return future.result()
 
 
