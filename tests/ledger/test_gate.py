@@ -327,12 +327,12 @@ def test_each_bad_probe_shuts_it_out_for_twice_as_long(
 
 @pytest.mark.parametrize("how", ["failed", "completed"])
 def test_a_probe_counts_in_a_call_of_any_size(virtual_pool: Pool, clock: Clock, how: str) -> None:
-    """Of other tries of a large call, one in eight shows its agent's pace."""
+    """Of other tries of a large call, one in sixteen shows its agent's pace."""
     probed(virtual_pool, clock)
     beat(virtual_pool, "many", max_concurrent=40)
     names = [f"t{n}" for n in range(40)]
     submit(virtual_pool, make_task("p", max_failures=1), *names)
-    unlikely = next(n for n in range(99) if nonce(n) >= "2")
+    unlikely = next(n for n in range(99) if nonce(n) >= "1")
     assign(virtual_pool, "p", "bad", unlikely)
     for name in names:
         assign(virtual_pool, name, "many")

@@ -16,8 +16,8 @@ local function pace_fields(category)
   return fields
 end
 
--- Whether a try of a large call is looked at for its agent's pace: one in eight suffices. Nonces are drawn at random.
-local function shows_pace(nonce) return string.byte(nonce) < 50 end
+-- Whether a try of a large call is looked at for its agent's pace: one in sixteen suffices. Nonces are drawn at random.
+local function shows_pace(nonce) return string.byte(nonce) < 49 end
 
 local function load_paced(id, category)
   local fields = pace_fields(category)
